@@ -1,0 +1,59 @@
+//! Decoded packets that share one immutable buffer: what travels from a source to the merge.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use crate::format::Format;
+use crate::linktype::LinkType;
+use crate::packet::Packet;
+
+/// Packets in the order in which they were read, and the octets they lie in.
+///
+/// Handed on behind an `Arc`, and never changed after that.
+#[derive(Debug, Clone, Default)]
+pub struct Batch {
+    /// The octets that packets point into; at most 2^32 − 1.
+    pub buffer: Bytes,
+    /// The packets, in the order of the stream.
+    pub packets: Vec<Packet>,
+    /// pcapng options of packets: little-endian, each padded to four octets, without
+    /// end-of-options.
+    pub options: Vec<u8>,
+    /// Set where `buffer` can be sent as it is.
+    pub verbatim: Option<Verbatim>,
+}
+
+/// Says that octets of a buffer are, unchanged, what the encoder of `format` would make of all
+/// packets of the batch, in their order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verbatim {
+    /// [`Format::Pcap`] or [`Format::PcapNs`], little-endian, sane: no record empty, oversize or
+    /// with caplen over origlen.
+    pub format: Format,
+    /// The linktype of all the packets.
+    pub linktype: LinkType,
+    /// Which octets of the buffer.
+    pub octets: Range<usize>,
+}
+
+impl Batch {
+    /// The octets of a packet of this batch.
+    ///
+    /// Empty for a packet of another batch that lies outside of this one's buffer.
+    pub fn octets(&self, packet: &Packet) -> &[u8] {
+        let start = packet.offset as usize;
+        self.buffer.get(start..start + packet.caplen as usize).unwrap_or_default()
+    }
+
+    /// The pcapng options of a packet of this batch; empty if it has none.
+    pub fn options(&self, packet: &Packet) -> &[u8] {
+        let start = packet.options_offset as usize;
+        self.options.get(start..start + packet.options_len as usize).unwrap_or_default()
+    }
+
+    /// Whether there is no packet in it.
+    pub fn is_empty(&self) -> bool {
+        self.packets.is_empty()
+    }
+}

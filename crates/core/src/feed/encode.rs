@@ -1,0 +1,257 @@
+//! The writing end of a feed: makes chunks of what the merge releases, each packet encoded once.
+//!
+//! Where a whole batch is already, octet for octet, what the encoder would write, its octets
+//! become the chunk; where only a run of it is wanted, its records are copied as they are.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::chunk::Chunk;
+use super::ring::{Ring, RingOptions};
+use crate::batch::{Batch, Verbatim};
+use crate::dedup::Dedup;
+use crate::format::Format;
+use crate::interface::{Interface, InterfaceId, Interfaces};
+use crate::linktype::LinkType;
+use crate::packet::Packet;
+use crate::stats::{DropCounts, DropReason};
+use crate::time::{Monotonic, Resolution};
+
+/// What a feed is made of.
+#[derive(Debug, Clone)]
+pub struct FeedOptions {
+    /// Its ring.
+    pub ring: RingOptions,
+    /// The linktype of its pcap header; `None`: that of the first interface.
+    pub linktype: Option<LinkType>,
+    /// Drop packets that came from another source within this time.
+    pub dedup: Option<Duration>,
+}
+
+/// A chunk is published at the latest when it has this many octets: large enough that system
+/// calls cost little, small enough to stay in a core's cache between encoding and sending.
+const CHUNK_OCTETS: usize = 256 * 1024;
+
+/// A batch of this size is its own chunk even if that ends the previous one early.
+const WORTH_SHARING: usize = 32 * 1024;
+
+/// Packets remembered by `dedup=`; about 48 octets each.
+const DEDUP_ENTRIES: usize = 1 << 20;
+
+/// A feed's writing end. There is one, in the hub.
+#[derive(Debug)]
+pub struct Feed {
+    ring: Arc<Ring>,
+    format: Format,
+    interfaces: Interfaces,
+    known: Vec<Arc<Interface>>,
+    linktype: Option<LinkType>,
+    dedup: Option<Dedup>,
+    sources: HashMap<Arc<str>, u32>,
+    octets: Vec<u8>,
+    packets: u64,
+    announce: u32,
+    by_interface: Vec<(InterfaceId, u64)>,
+    dropped: DropCounts,
+    mismatched: Option<LinkType>,
+}
+
+impl Feed {
+    /// A feed without subscribers. `interfaces` is the hub's table.
+    pub fn new(options: FeedOptions, interfaces: Interfaces) -> Self {
+        let ring = Ring::new(options.ring);
+        if let Some(linktype) = options.linktype {
+            ring.set_linktype(linktype);
+        }
+        Feed {
+            ring,
+            format: options.ring.format,
+            interfaces,
+            known: Vec::new(),
+            linktype: options.linktype,
+            dedup: options.dedup.map(|window| Dedup::new(window, DEDUP_ENTRIES)),
+            sources: HashMap::new(),
+            octets: Vec::new(),
+            packets: 0,
+            announce: 0,
+            by_interface: Vec::new(),
+            dropped: DropCounts::default(),
+            mismatched: None,
+        }
+    }
+
+    /// The ring that subscribers join.
+    pub fn ring(&self) -> &Arc<Ring> {
+        &self.ring
+    }
+
+    /// Tells the feed of a source's linktype before any of its packets, so that waiting clients
+    /// get their header.
+    pub fn expect_linktype(&self, linktype: LinkType) {
+        self.ring.set_linktype(linktype);
+    }
+
+    /// A linktype that this feed had to drop packets of, told once.
+    pub fn take_mismatch(&mut self) -> Option<LinkType> {
+        self.mismatched.take()
+    }
+
+    /// Takes over a run of packets of a batch.
+    pub fn push(&mut self, batch: &Batch, run: Range<usize>, now: Monotonic) {
+        let Some(packets) = batch.packets.get(run) else { return };
+        let Some(first) = packets.first() else { return };
+        match &batch.verbatim {
+            Some(verbatim) if self.carries(verbatim) && self.dedup.is_none() => {
+                let whole = packets.len() == batch.packets.len();
+                let octets = if whole { verbatim.octets.clone() } else { records_of(packets) };
+                if whole && (self.octets.is_empty() || octets.len() >= WORTH_SHARING) {
+                    self.flush(now);
+                    let octets = batch.buffer.slice(octets);
+                    self.packets += packets.len() as u64;
+                    self.publish(octets, now);
+                    return;
+                }
+                self.reserve();
+                self.octets.extend_from_slice(batch.buffer.get(octets).unwrap_or_default());
+                self.packets += packets.len() as u64;
+            }
+            _ => {
+                self.learn(first.interface);
+                self.reserve();
+                packets.iter().for_each(|packet| self.encode(batch, packet));
+            }
+        }
+        if self.octets.len() >= CHUNK_OCTETS {
+            self.flush(now);
+        }
+    }
+
+    /// Publishes what was pushed since the last chunk: the source would block.
+    pub fn flush(&mut self, now: Monotonic) {
+        if self.octets.is_empty() {
+            if self.dropped.total() > 0 {
+                self.ring.count_dropped(&std::mem::take(&mut self.dropped));
+            }
+            return;
+        }
+        let octets = Bytes::from(std::mem::take(&mut self.octets));
+        self.publish(octets, now);
+    }
+
+    fn publish(&mut self, octets: Bytes, now: Monotonic) {
+        let chunk = Chunk {
+            octets,
+            packets: std::mem::take(&mut self.packets),
+            interfaces: self.announce,
+            by_interface: self.by_interface.drain(..).collect(),
+            published: now,
+        };
+        self.ring.publish(chunk, &std::mem::take(&mut self.dropped));
+    }
+
+    /// Whether records of such a batch can be sent as they are.
+    fn carries(&mut self, verbatim: &Verbatim) -> bool {
+        verbatim.format == self.format && self.admits(verbatim.linktype)
+    }
+
+    /// Whether packets of this linktype fit the feed; decides the feed's linktype if it has none.
+    fn admits(&mut self, linktype: LinkType) -> bool {
+        if self.format == Format::PcapNg || self.linktype == Some(linktype) {
+            return true;
+        }
+        if self.linktype.is_some() && self.packets > 0 {
+            return false;
+        }
+        self.ring.set_linktype(linktype);
+        let holds = self.ring.correct_linktype(linktype);
+        self.linktype = Some(holds);
+        holds == linktype
+    }
+
+    fn encode(&mut self, batch: &Batch, packet: &Packet) {
+        self.learn(packet.interface);
+        let Some(interface) = self.known.get(packet.interface.0 as usize) else {
+            self.dropped.add(DropReason::InterfaceLimit, 1);
+            return;
+        };
+        let (linktype, resolution) = (interface.linktype, interface.resolution);
+        if self.linktype != Some(linktype) && !self.admits(linktype) {
+            self.dropped.add(DropReason::LinkTypeMismatch, 1);
+            self.mismatched = Some(linktype);
+            return;
+        }
+        if let Some(reason) = self.unfit(packet, linktype) {
+            self.dropped.add(reason, 1);
+            return;
+        }
+        let octets = batch.octets(packet);
+        if self.repeats(packet, octets) {
+            self.dropped.add(DropReason::Duplicate, 1);
+            return;
+        }
+        self.write(batch, packet, octets, resolution);
+    }
+
+    fn write(&mut self, batch: &Batch, packet: &Packet, octets: &[u8], resolution: Resolution) {
+        self.format.record(&mut self.octets, packet, octets, batch.options(packet), resolution);
+        self.packets += 1;
+        if self.format == Format::PcapNg {
+            self.announce = self.announce.max(packet.interface.0.saturating_add(1));
+            match self.by_interface.iter_mut().rev().find(|(id, _)| *id == packet.interface) {
+                Some((_, count)) => *count += 1,
+                None => self.by_interface.push((packet.interface, 1)),
+            }
+        }
+    }
+
+    /// Why a packet cannot be in a stream of this format, if so.
+    fn unfit(&self, packet: &Packet, linktype: LinkType) -> Option<DropReason> {
+        match self.format {
+            Format::PcapNg => None,
+            _ if packet.caplen == 0 => Some(DropReason::EmptyPacket),
+            _ if packet.caplen > linktype.max_caplen() => Some(DropReason::OversizePacket),
+            _ => None,
+        }
+    }
+
+    fn repeats(&mut self, packet: &Packet, octets: &[u8]) -> bool {
+        let Some(dedup) = &mut self.dedup else { return false };
+        let Some(interface) = self.known.get(packet.interface.0 as usize) else { return false };
+        let next = self.sources.len() as u32;
+        let source = match self.sources.get(&interface.source) {
+            Some(source) => *source,
+            None => *self.sources.entry(interface.source.clone()).or_insert(next),
+        };
+        dedup.is_duplicate(octets, packet.timestamp, source)
+    }
+
+    /// Looks up interfaces that came since the last look.
+    fn learn(&mut self, id: InterfaceId) {
+        if id.0 as usize >= self.known.len() {
+            self.interfaces.catch_up(&mut self.known);
+        }
+    }
+
+    fn reserve(&mut self) {
+        if self.octets.capacity() == 0 {
+            self.octets.reserve(CHUNK_OCTETS + CHUNK_OCTETS / 4);
+        }
+    }
+}
+
+/// The classic pcap record header, in octets.
+const RECORD_HEADER: usize = 16;
+
+/// Where the records of consecutive packets of a verbatim classic pcap batch lie.
+fn records_of(packets: &[Packet]) -> Range<usize> {
+    match (packets.first(), packets.last()) {
+        (Some(first), Some(last)) => {
+            (first.offset as usize).saturating_sub(RECORD_HEADER)..last.offset as usize + last.caplen as usize
+        }
+        _ => 0..0,
+    }
+}

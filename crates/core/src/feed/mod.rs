@@ -1,0 +1,16 @@
+//! A feed: one filter and format, encoded once, and the ring from which every subscriber reads.
+//!
+//! Stands between the merge and the sinks. [`Feed`] is the writing end and belongs to the hub;
+//! [`Subscriber`]s are the reading ends, one per client or sink.
+
+mod chunk;
+mod count;
+mod encode;
+mod ring;
+mod subscriber;
+
+pub use chunk::Chunk;
+pub use count::count_records;
+pub use encode::{Feed, FeedOptions};
+pub use ring::{History, OnSlow, Ring, RingOptions, RingSnapshot, SubscriberSnapshot};
+pub use subscriber::{Ending, Gap, Start, Subscriber, Taken};

@@ -1,0 +1,126 @@
+//! What a packet was captured on, and the table that gives each interface the one id it has here.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+
+use crate::linktype::LinkType;
+use crate::time::Resolution;
+
+/// An interface's place in the [`InterfaceTable`]; ids are ours, never the source's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InterfaceId(pub u32);
+
+/// What a linktype, snaplen and resolution belong to.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Interface {
+    /// The name of the source it came from.
+    pub source: Arc<str>,
+    /// The name the capture gave it (pcapng if_name); `None` where it gave none.
+    pub name: Option<Arc<str>>,
+    /// How its packets begin.
+    pub linktype: LinkType,
+    /// The most octets that were captured of a packet; 0 is no limit.
+    pub snaplen: u32,
+    /// The resolution its timestamps are written in.
+    pub resolution: Resolution,
+    /// Octets of frame check sequence at the end of each packet (pcapng if_fcslen), where known.
+    pub fcs_len: Option<u8>,
+    /// Its other pcapng options, encoded little-endian, each padded, without end-of-options;
+    /// never if_name, if_tsresol, if_tsoffset or if_fcslen.
+    pub options: Bytes,
+}
+
+impl Interface {
+    /// The name under which clients see it: its own, else its source's.
+    pub fn shown_name(&self) -> &str {
+        self.name.as_deref().unwrap_or(&self.source)
+    }
+}
+
+/// Hands out interface ids. The hub's table implements it; decoders call it.
+pub trait Intern {
+    /// The id of an interface equal to this one, new if it was never seen; `None` if the table
+    /// is full.
+    fn intern(&mut self, interface: Interface) -> Option<InterfaceId>;
+}
+
+/// Every interface that was ever announced, each once: a producer that comes back finds its own.
+#[derive(Debug, Default)]
+pub struct InterfaceTable {
+    interfaces: Vec<Arc<Interface>>,
+    ids: HashMap<Arc<Interface>, InterfaceId>,
+}
+
+/// Most interfaces of one hub. Sections have at most 4096; 16 sources of that size fit.
+pub const MAX_INTERFACES: usize = 65_536;
+
+impl InterfaceTable {
+    /// An empty table.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The interfaces, by id.
+    pub fn interfaces(&self) -> &[Arc<Interface>] {
+        &self.interfaces
+    }
+
+    /// The interface with this id.
+    pub fn get(&self, id: InterfaceId) -> Option<&Arc<Interface>> {
+        self.interfaces.get(id.0 as usize)
+    }
+}
+
+impl Intern for InterfaceTable {
+    fn intern(&mut self, interface: Interface) -> Option<InterfaceId> {
+        if let Some(id) = self.ids.get(&interface) {
+            return Some(*id);
+        }
+        if self.interfaces.len() >= MAX_INTERFACES {
+            return None;
+        }
+        let id = InterfaceId(self.interfaces.len() as u32);
+        let interface = Arc::new(interface);
+        self.interfaces.push(interface.clone());
+        self.ids.insert(interface, id);
+        Some(id)
+    }
+}
+
+/// The hub's one interface table, shared by its decoders, feeds and writers; clones are handles.
+#[derive(Debug, Clone, Default)]
+pub struct Interfaces {
+    table: Arc<Mutex<InterfaceTable>>,
+}
+
+impl Interfaces {
+    /// An empty table.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How many interfaces there are; ids are below it.
+    pub fn count(&self) -> usize {
+        self.lock().interfaces.len()
+    }
+
+    /// Appends to `known`, which holds the first interfaces, those that came since.
+    pub fn catch_up(&self, known: &mut Vec<Arc<Interface>>) {
+        let table = self.lock();
+        if let Some(new) = table.interfaces.get(known.len()..) {
+            known.extend_from_slice(new);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, InterfaceTable> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Intern for Interfaces {
+    fn intern(&mut self, interface: Interface) -> Option<InterfaceId> {
+        self.lock().intern(interface)
+    }
+}
