@@ -1,0 +1,218 @@
+//! Who may connect: listening sockets, networks allowed and denied, and clients counted.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+
+use crate::endpoint::Endpoint;
+use crate::event::{Event, Events};
+use crate::limits::Limits;
+use crate::opener::Opener;
+
+/// Which addresses may connect to a listener.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Access {
+    /// `None`: nothing was said, which is only accepted on loopback.
+    pub allow: Option<Vec<IpNet>>,
+    /// Takes precedence.
+    pub deny: Vec<IpNet>,
+}
+
+impl Access {
+    /// Whether a peer of this address may connect. IPv4 inside IPv6 counts as IPv4.
+    pub fn admits(&self, peer: IpAddr) -> bool {
+        let peer = peer.to_canonical();
+        let holds = |network: &IpNet| network.contains(&peer);
+        !self.deny.iter().any(holds) && self.allow.as_ref().is_none_or(|allow| allow.iter().any(holds))
+    }
+}
+
+/// Why a listener was not opened.
+#[derive(Debug)]
+pub struct Refused {
+    /// What failed and what to do.
+    pub why: String,
+    /// Whether rights were missing.
+    pub permission: bool,
+    /// Whether it was asked for in a way that is never granted.
+    pub usage: bool,
+}
+
+/// Listens on every address that the endpoint's host has.
+///
+/// # Errors
+/// Plaintext off loopback without `allow=`; an address in use, not ours, or not permitted.
+pub fn listen(
+    opener: &dyn Opener,
+    endpoint: &Endpoint,
+    access: &Access,
+) -> Result<Vec<TcpListener>, Refused> {
+    let refused = |why: String, usage| Refused { why, permission: false, usage };
+    let resolved = endpoint.address.to_socket_addrs();
+    let addresses: Vec<SocketAddr> = resolved
+        .map_err(|error| refused(format!("cannot listen on {}: {error}", endpoint.address), false))?
+        .collect();
+    let exposed = addresses.iter().find(|address| !address.ip().to_canonical().is_loopback());
+    if let (Some(address), None) = (exposed, &access.allow) {
+        let why = format!(
+            "{address} is not loopback, and PCAP-over-IP has neither encryption nor a password: \
+             say who may connect, e.g. allow=192.168.1.0/24 (--allow 192.168.1.0/24 with serve), \
+             allow=any if everyone may, or use tls-listen://"
+        );
+        return Err(refused(why, true));
+    }
+    addresses.into_iter().map(|address| bind(opener, address)).collect()
+}
+
+fn bind(opener: &dyn Opener, address: SocketAddr) -> Result<TcpListener, Refused> {
+    opener.listen_tcp(address).and_then(TcpListener::from_std).map_err(|error| {
+        let remedy = match error.kind() {
+            io::ErrorKind::AddrInUse => "; stop the other process or choose another port",
+            io::ErrorKind::AddrNotAvailable => "; it is not an address of this machine",
+            io::ErrorKind::PermissionDenied => "; ports below 1024 need CAP_NET_BIND_SERVICE, choose another",
+            _ => "",
+        };
+        let permission = error.kind() == io::ErrorKind::PermissionDenied;
+        let error = if error.kind() == io::ErrorKind::AddrInUse {
+            "address in use".into()
+        } else {
+            error.to_string()
+        };
+        Refused { why: format!("cannot listen on {address}: {error}{remedy}"), permission, usage: false }
+    })
+}
+
+/// How long to rest when the system has no descriptor left: accepting again at once would spin.
+const REST: Duration = Duration::from_millis(100);
+
+/// The next connection to any of `listeners`.
+pub async fn accept(listeners: &[TcpListener], events: &Events) -> (TcpStream, SocketAddr) {
+    loop {
+        let accepted = std::future::poll_fn(|cx| {
+            for listener in listeners {
+                if let std::task::Poll::Ready(accepted) = listener.poll_accept(cx) {
+                    return std::task::Poll::Ready(accepted);
+                }
+            }
+            std::task::Poll::Pending
+        });
+        match accepted.await {
+            Ok(connection) => return connection,
+            Err(error) => failed(events, &error).await,
+        }
+    }
+}
+
+/// The next connection to a Unix socket.
+pub async fn accept_unix(listener: &UnixListener, events: &Events) -> UnixStream {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => return stream,
+            Err(error) => failed(events, &error).await,
+        }
+    }
+}
+
+async fn failed(events: &Events, error: &io::Error) {
+    // The peer went away before it was accepted: not worth a line, nor a pause.
+    if !matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) {
+        events.emit(Event::AcceptFailed { address: "listener", why: error });
+        tokio::time::sleep(REST).await;
+    }
+}
+
+/// Counts the clients of all listeners.
+#[derive(Debug, Clone)]
+pub struct Clients {
+    limits: Arc<Limits>,
+    counts: Arc<Mutex<HashMap<Option<IpAddr>, usize>>>,
+}
+
+/// A client's place among the counted; dropping it frees the place.
+#[derive(Debug)]
+pub struct Place {
+    address: Option<IpAddr>,
+    clients: Clients,
+}
+
+impl Clients {
+    /// Nobody yet.
+    pub fn new(limits: Limits) -> Self {
+        Clients { limits: Arc::new(limits), counts: Arc::default() }
+    }
+
+    /// A place for a client of this address (`None` for a Unix peer).
+    ///
+    /// # Errors
+    /// Which limit it met.
+    pub fn admit(&self, address: Option<IpAddr>) -> Result<Place, &'static str> {
+        let address = address.map(|a| a.to_canonical()).filter(|a| !a.is_loopback());
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if counts.values().sum::<usize>() >= self.limits.max_clients {
+            return Err("there are as many clients as --max-clients allows");
+        }
+        let of_address = counts.entry(address).or_default();
+        if address.is_some() && *of_address >= self.limits.max_clients_per_address {
+            return Err("its address has as many clients as --max-clients-per-address allows");
+        }
+        *of_address += 1;
+        Ok(Place { address, clients: self.clone() })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut counts = self.clients.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.address);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::opener::System;
+
+    #[test]
+    fn plaintext_off_loopback_is_refused_without_allow() {
+        let endpoint = Endpoint::parse("tcp-listen://0.0.0.0:0").unwrap();
+        let refused = listen(&System, &endpoint, &Access::default()).unwrap_err();
+        assert!(refused.why.contains("--allow 192.168.1.0/24"), "{}", refused.why);
+        assert!(refused.why.contains("tls-listen://"), "{}", refused.why);
+    }
+
+    #[test]
+    fn denied_networks_win_and_mapped_addresses_count_as_ipv4() {
+        let access = Access {
+            allow: Some(vec!["10.0.0.0/8".parse().unwrap()]),
+            deny: vec!["10.9.0.0/16".parse().unwrap()],
+        };
+        assert!(access.admits("10.1.1.1".parse().unwrap()));
+        assert!(access.admits("::ffff:10.1.1.1".parse().unwrap()));
+        assert!(!access.admits("10.9.1.1".parse().unwrap()));
+        assert!(!access.admits("11.1.1.1".parse().unwrap()));
+    }
+
+    #[test]
+    fn an_address_has_its_limit_and_loopback_has_none() {
+        let clients =
+            Clients::new(Limits { max_clients: 4, max_clients_per_address: 1, ..Limits::default() });
+        let remote = Some("192.0.2.1".parse().unwrap());
+        let place = clients.admit(remote).unwrap();
+        assert!(clients.admit(remote).unwrap_err().contains("--max-clients-per-address"));
+        let local = Some("127.0.0.1".parse().unwrap());
+        let _local: Vec<_> = (0..3).map(|_| clients.admit(local).unwrap()).collect();
+        assert!(clients.admit(None).unwrap_err().contains("--max-clients allows"));
+        drop(place);
+        assert!(clients.admit(remote).is_ok());
+    }
+}

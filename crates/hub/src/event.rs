@@ -1,0 +1,158 @@
+//! What happens around the packets: one type emits both the log line and its counter.
+//!
+//! error: packets are lost, or a person must act; warn: odd, recovered; info: a source or client
+//! came or went; debug: per connection. There is nothing per packet.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use pcaphub_core::linktype::LinkType;
+
+use crate::escape::escaped;
+
+/// The longest text from outside in a log line, in characters.
+const SHOWN: usize = 240;
+
+/// Something worth a line.
+#[allow(missing_docs, reason = "each variant's line says what it is")]
+pub enum Event<'a> {
+    Listening { address: &'a str, role: &'static str },
+    SourceOpened { source: &'a str, format: &'a (dyn fmt::Display + Sync), linktype: LinkType },
+    SourceEnded { source: &'a str, packets: u64 },
+    SourceFailed { source: &'a str, why: &'a (dyn fmt::Display + Sync) },
+    SourceRetried { source: &'a str, why: &'a (dyn fmt::Display + Sync), pause: std::time::Duration },
+    ProducerSilent { source: &'a str, why: &'a (dyn fmt::Display + Sync) },
+    ProducerRefused { source: &'a str, peer: &'a str, why: &'a str },
+    ChildSaid { source: &'a str, line: &'a str, suppressed: u64 },
+    ChildExited { command: &'a str, status: &'a str },
+    ClientCame { client: &'a str },
+    ClientLeft { client: &'a str, packets: u64, lost: u64, why: &'a str },
+    ClientRefused { client: &'a str, why: &'a str },
+    AcceptFailed { address: &'a str, why: &'a (dyn fmt::Display + Sync) },
+    SinkFailed { sink: &'a str, why: &'a (dyn fmt::Display + Sync) },
+    SinkRetried { sink: &'a str, why: &'a (dyn fmt::Display + Sync), pause: std::time::Duration },
+    LinkTypeMismatch { sink: &'a str, has: &'a (dyn fmt::Display + Sync), other: LinkType },
+    EarlyRelease { packets: u64 },
+}
+
+macro_rules! kinds {
+    ($($variant:ident => $name:literal,)*) => {
+        impl Event<'_> {
+            /// Counter names, by [`index`](Self::index).
+            const NAMES: &'static [&'static str] = &[$($name,)*];
+
+            fn index(&self) -> usize {
+                #[derive(Clone, Copy)]
+                enum Kind { $($variant,)* }
+                (match self { $(Event::$variant { .. } => Kind::$variant,)* }) as usize
+            }
+        }
+    };
+}
+
+kinds! {
+    Listening => "listening",
+    SourceOpened => "source_opened",
+    SourceEnded => "source_ended",
+    SourceFailed => "source_failed",
+    SourceRetried => "source_retried",
+    ProducerSilent => "producer_silent",
+    ProducerRefused => "producer_refused",
+    ChildSaid => "child_said",
+    ChildExited => "child_exited",
+    ClientCame => "client_came",
+    ClientLeft => "client_left",
+    ClientRefused => "client_refused",
+    AcceptFailed => "accept_failed",
+    SinkFailed => "sink_failed",
+    SinkRetried => "sink_retried",
+    LinkTypeMismatch => "linktype_mismatch",
+    EarlyRelease => "early_release",
+}
+
+/// Where events go: the log, and a counter per kind. Clones share the counters.
+#[derive(Debug, Clone)]
+pub struct Events {
+    counts: Arc<[AtomicU64]>,
+}
+
+impl Default for Events {
+    fn default() -> Self {
+        Events { counts: Event::NAMES.iter().map(|_| AtomicU64::new(0)).collect() }
+    }
+}
+
+impl Events {
+    /// How often each kind occurred, for those that did.
+    pub fn counts(&self) -> Vec<(&'static str, u64)> {
+        let counts = self.counts.iter().map(|count| count.load(Ordering::Relaxed));
+        Event::NAMES.iter().copied().zip(counts).filter(|(_, n)| *n > 0).collect()
+    }
+
+    /// Logs and counts.
+    pub fn emit(&self, event: Event<'_>) {
+        if let Some(count) = self.counts.get(event.index()) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        let safe = |text: &str| escaped(text, SHOWN);
+        let shown = |text: &dyn fmt::Display| escaped(&text.to_string(), 2 * SHOWN);
+        match event {
+            Event::Listening { address, role } => tracing::info!("listening on {} for {role}", safe(address)),
+            Event::SourceOpened { source, format, linktype } => {
+                tracing::info!("source {}: {}, {}", safe(source), shown(format), linktype);
+            }
+            Event::SourceEnded { source, packets } => {
+                tracing::info!("source {}: ended after {packets} packets", safe(source));
+            }
+            Event::SourceFailed { source, why } => tracing::error!("source {}: {}", safe(source), shown(why)),
+            Event::SourceRetried { source, why, pause } => {
+                let pause = pause.as_secs_f32();
+                tracing::warn!("source {}: {}; trying again in {pause:.1} s", safe(source), shown(why));
+            }
+            Event::ProducerSilent { source, why } => {
+                tracing::debug!("source {}: {}", safe(source), shown(why))
+            }
+            Event::ProducerRefused { source, peer, why } => {
+                tracing::warn!("source {}: refused {}: {why}", safe(source), safe(peer));
+            }
+            Event::ChildSaid { source, line, suppressed: 0 } => {
+                tracing::info!("{}: {}", safe(source), safe(line));
+            }
+            Event::ChildSaid { source, line, suppressed } => {
+                tracing::info!("{}: {} ({suppressed} lines before it not shown)", safe(source), safe(line));
+            }
+            Event::ChildExited { command, status } => {
+                tracing::info!("{}: {}", safe(command), safe(status));
+            }
+            Event::ClientCame { client } => tracing::info!("client {} connected", safe(client)),
+            Event::ClientLeft { client, packets, lost: 0, why } => {
+                tracing::info!("client {} left: {}, {packets} packets delivered", safe(client), safe(why));
+            }
+            Event::ClientLeft { client, packets, lost, why } => {
+                tracing::warn!(
+                    "client {} left: {}, {packets} packets delivered, {lost} lost",
+                    safe(client),
+                    safe(why)
+                );
+            }
+            Event::ClientRefused { client, why } => tracing::warn!("client {} refused: {why}", safe(client)),
+            Event::AcceptFailed { address, why } => {
+                tracing::error!("cannot accept on {}: {}; trying on", safe(address), shown(why));
+            }
+            Event::SinkFailed { sink, why } => tracing::error!("sink {}: {}", safe(sink), shown(why)),
+            Event::SinkRetried { sink, why, pause } => {
+                let pause = pause.as_secs_f32();
+                tracing::warn!("sink {}: {}; trying again in {pause:.1} s", safe(sink), shown(why));
+            }
+            Event::LinkTypeMismatch { sink, has, other } => tracing::error!(
+                "sink {}: packets of {other} cannot be in a pcap stream of {} and are dropped; --format pcapng carries both",
+                safe(sink),
+                shown(has)
+            ),
+            Event::EarlyRelease { packets } => tracing::warn!(
+                "{packets} packets left the merge before their hold was over: a source is too fast for its memory"
+            ),
+        }
+    }
+}

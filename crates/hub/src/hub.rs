@@ -1,0 +1,670 @@
+//! The hub, and the whole path of a packet in one place.
+//!
+//! ```text
+//! source ─► ingest: read, decode ─► merge: one time order ─► feed: encode once ─► ring ─► deliver ─► sink
+//! ```
+//!
+//! [`run`] reads top to bottom: open everything, start the sinks, start the sources, and then, for
+//! as long as there are sources, take their batches, merge them, and publish what the merge
+//! releases to every feed.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use pcaphub_core::feed::{Feed, FeedOptions, History, OnSlow, RingOptions};
+use pcaphub_core::format::Format;
+use pcaphub_core::interface::Interfaces;
+use pcaphub_core::merge::{LaneId, Merge, MergeConfig, Order, WhenIdle};
+use pcaphub_core::stats::DropReason;
+use thiserror::Error;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::access::Clients;
+use crate::event::{Event, Events};
+use crate::framing;
+use crate::gate::Gate;
+use crate::ingest::{Clock, Ingest, Message, Shared, Ticket};
+use crate::opener::Opener;
+use crate::plan::{Plan, PlanError, Reconnect, SinkSpec, SourceSpec};
+use crate::private::{self, Replay};
+use crate::shutdown::{Phase, Shutdown, shutdown};
+use crate::sink::{self, Sink, SinkError, SinkKind};
+use crate::source::{self, Habit, Source, SourceError, SourceKind};
+use crate::stats::{Books, Report, SourceReport};
+
+/// Why a hub could not start.
+#[derive(Debug, Error)]
+pub enum HubError {
+    /// The plan cannot work. The operator's fault.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// A source could not be set up.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// A sink could not be set up.
+    #[error("{0}")]
+    Sink(#[from] SinkError),
+}
+
+/// How a hub ended.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// All counts, after everything was delivered or given up.
+    pub report: Report,
+    /// What went wrong, if anything: sources that ended in error, sinks that failed.
+    pub errors: Vec<String>,
+}
+
+/// Messages that may wait for the hub: each holds at most a batch, whose octets are charged to its
+/// stream's budget.
+const QUEUE: usize = 64;
+/// What is merged and published before the hub looks up again, in octets.
+const STEP_OCTETS: usize = 256 * 1024;
+
+/// A hub that is set up: everything that can fail at start has been opened.
+pub struct Hub {
+    plan: Plan,
+    shutdown: Shutdown,
+    books: Books,
+    events: Events,
+    clock: Clock,
+    interfaces: Interfaces,
+    opener: Arc<dyn Opener>,
+    sources: Vec<(Box<dyn Source>, &'static SourceKind)>,
+    sinks: Vec<(Box<dyn Sink>, &'static SinkKind)>,
+}
+
+/// Opens what a plan names.
+///
+/// # Errors
+/// A plan that cannot work, a file that is not there, an address that is taken.
+pub fn open(
+    plan: Plan,
+    opener: Arc<dyn Opener>,
+    events: Events,
+    shutdown: Shutdown,
+) -> Result<Hub, HubError> {
+    check(&plan)?;
+    let context = source::Context { opener: opener.clone(), events: events.clone() };
+    let mut sources = Vec::new();
+    for spec in &plan.sources {
+        let kind = source::kind(spec).ok_or_else(|| unusable(&spec.name))?;
+        sources.push(((kind.open)(spec, &context)?, kind));
+    }
+    if replays(&plan) {
+        plan.sources.iter().try_for_each(|spec| private::check(spec, opener.as_ref()))?;
+    }
+    let mut sinks = Vec::new();
+    for spec in &plan.sinks {
+        let kind = sink::kind(spec).ok_or_else(|| unusable(&spec.name))?;
+        sinks.push(((kind.open)(spec, opener.as_ref(), &events)?, kind));
+    }
+    let books = Books::new(plan.sources.iter().map(|spec| spec.name.to_string()));
+    let (clock, interfaces) = (Clock::default(), Interfaces::new());
+    Ok(Hub { plan, shutdown, books, events, clock, interfaces, opener, sources, sinks })
+}
+
+fn unusable(name: &str) -> PlanError {
+    PlanError::Refused(format!("{name} cannot be used here"))
+}
+
+/// Refuses combinations that cannot work.
+fn check(plan: &Plan) -> Result<(), PlanError> {
+    let refused = |why: String| Err(PlanError::Refused(why));
+    if plan.sources.is_empty() {
+        return refused("no source is given; name a file, `-`, tcp://HOST or another endpoint".into());
+    }
+    if plan.sinks.is_empty() {
+        return refused("no sink is given; add --to SINK".into());
+    }
+    let stdin = |spec: &&SourceSpec| spec.endpoint.scheme == crate::endpoint::Scheme::Stdio;
+    if plan.sources.iter().filter(stdin).count() > 1 {
+        return refused("standard input `-` can only be one source".into());
+    }
+    let lives = |kind: &SourceKind| !kind.waits_for_reader;
+    let live = plan.sources.iter().find(|spec| source::kind(spec).is_some_and(lives));
+    let file = plan.sources.iter().find(|spec| source::is_regular_file(spec));
+    if let (Some(live), Some(file)) = (live, file) {
+        return refused(format!(
+            "{} is a file with times of its own, and {} is live: one order by time cannot hold both; \
+             give the file time=now or --pace (packet shaping, not built yet), or serve them separately",
+            file.name, live.name
+        ));
+    }
+    Ok(())
+}
+
+impl Hub {
+    /// The counts, to look at while it runs.
+    pub fn books(&self) -> Books {
+        self.books.clone()
+    }
+
+    /// Moves packets until all sources have ended and the sinks have everything, or until told to
+    /// stop.
+    pub async fn run(self) -> Outcome {
+        let Hub { plan, shutdown: outer, books, events, clock, interfaces, opener, sources, sinks } = self;
+        let mut errors = Vec::new();
+
+        // Sources: one task each, which fill the queue as fast as their budgets allow.
+        let (queue, mut messages) = mpsc::channel(QUEUE);
+        let gate = Gate::default();
+        let pool = framing::pool(plan.limits.max_memory / 16);
+        let limits = Arc::new(plan.limits.clone());
+        let replay = replays(&plan);
+        let on_slow = OnSlowRule::of(&plan);
+        let mut running = JoinSet::new();
+        let shared = Shared {
+            queue,
+            shutdown: outer.clone(),
+            gate: gate.clone(),
+            pool: pool.clone(),
+            interfaces: interfaces.clone(),
+            events: events.clone(),
+            clock,
+            budget: limits.source_octets(plan.sources.len()),
+            max_producers: limits.max_producers,
+            next_stream: Arc::new(AtomicU64::new(0)),
+        };
+        let mut kinds = Vec::new();
+        let count = plan.sources.len();
+        for (index, (source, kind)) in sources.into_iter().enumerate() {
+            kinds.push(kind);
+            let Some(spec) = plan.sources.get(index).cloned() else { continue };
+            let gated = kind.waits_for_reader || on_slow.waits();
+            let reconnect = spec.reconnect.unwrap_or(match kind.scheme {
+                // A command that ends well has said all it has to say.
+                crate::endpoint::Scheme::Exec | crate::endpoint::Scheme::Sh => Reconnect::Error,
+                _ => plan.reconnect,
+            });
+            if !replay {
+                let ingest = Ingest::new(shared.clone(), index, spec, reconnect, gated);
+                running.spawn(ingest.run(source, kind));
+            }
+        }
+        drop(shared);
+
+        // Where standard output takes the source's own format, the source has the first word.
+        let mut early = Vec::new();
+        if !replay && plan.sinks.iter().any(|sink| format_of(sink, count).is_none()) {
+            while let Some(message) = next(&mut messages, &outer).await {
+                let known = matches!(message, Message::Opened { .. } | Message::Ended { .. });
+                early.push(message);
+                if known {
+                    break;
+                }
+            }
+        }
+        let own = early.iter().find_map(|message| match message {
+            Message::Opened { format, .. } => Some(*format),
+            _ => None,
+        });
+
+        // Feeds: one for all sinks that want the same.
+        let mut feeds: Vec<(FeedKey, Feed)> = Vec::new();
+        let mut rings = Vec::new();
+        let keys: Vec<_> = plan.sinks.iter().map(|sink| FeedKey::of(sink, count, own, &on_slow)).collect();
+        let distinct =
+            keys.iter().enumerate().filter(|(i, key)| !keys.iter().take(*i).any(|k| k == *key)).count();
+        for key in keys {
+            if let Some((_, feed)) = feeds.iter().find(|(known, _)| *known == key) {
+                rings.push(feed.ring().clone());
+                continue;
+            }
+            let feed = Feed::new(key.options(limits.ring_octets(distinct)), interfaces.clone());
+            books.add_ring(feed.ring().clone());
+            rings.push(feed.ring().clone());
+            feeds.push((key, feed));
+        }
+
+        // Sinks: one task each, which join their feed and let gated sources go.
+        let (stop_sinks, sinks_shutdown) = shutdown();
+        let clients = Clients::new(plan.limits.clone());
+        let mut delivering = JoinSet::new();
+        for (((sink, _), spec), ring) in sinks.into_iter().zip(&plan.sinks).zip(rings) {
+            let replay = replay.then(|| Replay {
+                sources: plan.sources.clone(),
+                feed: FeedKey::of(spec, count, None, &on_slow).options_private(),
+                order: plan.order.unwrap_or(Order::Time),
+                clock,
+                pool: pool.clone(),
+                opener: opener.clone(),
+                events: events.clone(),
+                books: books.clone(),
+            });
+            let context = sink::Context {
+                ring,
+                interfaces: interfaces.clone(),
+                shutdown: sinks_shutdown.clone(),
+                gate: gate.clone(),
+                opener: opener.clone(),
+                events: events.clone(),
+                clients: clients.clone(),
+                limits: limits.clone(),
+                clock,
+                replay: replay.map(Arc::new),
+            };
+            delivering.spawn(sink.run(context));
+        }
+
+        // The path: batches in, one order, every feed.
+        let feeds = feeds.into_iter().map(|(key, feed)| (key.name, feed)).collect();
+        let mut path = Path {
+            merge: Merge::new(merge_config(&plan)),
+            lanes: Lanes::new(&plan, &kinds),
+            feeds,
+            books: books.clone(),
+            events: events.clone(),
+            clock,
+            packets_left: plan.count,
+            early_told: 0,
+        };
+        let deadline = plan.duration.map(|duration| tokio::time::Instant::now() + duration);
+        if replay {
+            tokio::select! {
+                () = outer.reached(Phase::Draining) => {}
+                () = until(deadline) => {}
+            }
+        } else {
+            path.open_lanes(&plan, &kinds);
+            let mut open_sources = count;
+            for message in early {
+                open_sources -= path.take(message, &mut errors);
+            }
+            loop {
+                let more = path.release().await;
+                if open_sources == 0 || path.packets_left == Some(0) {
+                    break;
+                }
+                let timer = path.merge.deadline().map(|deadline| clock.instant(deadline));
+                tokio::select! {
+                    biased;
+                    () = outer.reached(Phase::Draining) => break,
+                    () = until(deadline) => break,
+                    Some(result) = delivering.join_next(), if !delivering.is_empty() => {
+                        errors.extend(failure(result, &events));
+                        if delivering.is_empty() {
+                            break;
+                        }
+                    }
+                    message = messages.recv() => {
+                        let Some(message) = message else { break };
+                        open_sources -= path.take(message, &mut errors);
+                        // All that is there already, up to one step: large writes under load.
+                        let mut octets = 0;
+                        while octets < STEP_OCTETS {
+                            let Ok(message) = messages.try_recv() else { break };
+                            octets += octets_of(&message);
+                            open_sources -= path.take(message, &mut errors);
+                        }
+                    }
+                    () = until(timer), if !more => {}
+                    () = std::future::ready(()), if more => {}
+                }
+            }
+        }
+
+        // The end: nothing more is read, what is held goes out, sinks get what is queued.
+        drop(messages);
+        path.finish(&outer).await;
+        stop_sinks.advance(Phase::Draining);
+        let drained = async {
+            while let Some(result) = delivering.join_next().await {
+                errors.extend(failure(result, &events));
+            }
+        };
+        let limit = async {
+            outer.reached(Phase::Draining).await;
+            tokio::select! {
+                () = tokio::time::sleep(limits.drain) => {}
+                () = outer.reached(Phase::Stopping) => {}
+            }
+        };
+        let in_time = tokio::select! {
+            () = drained => true,
+            () = limit => false,
+        };
+        if !in_time {
+            path.feeds.iter().for_each(|(_, feed)| feed.ring().disconnect_all());
+            stop_sinks.advance(Phase::Stopping);
+            let rest = async { while delivering.join_next().await.is_some() {} };
+            let _ = tokio::time::timeout(Duration::from_secs(1), rest).await;
+        }
+        running.abort_all();
+        while running.join_next().await.is_some() {}
+        let report = books.report();
+        if replay {
+            let failed =
+                |source: &SourceReport| Some(format!("source {}: {}", source.name, source.failed.as_ref()?));
+            errors.extend(report.sources.iter().filter_map(failed));
+        }
+        Outcome { report, errors }
+    }
+}
+
+/// The middle of the path: from the queue to the rings.
+struct Path {
+    merge: Merge<Ticket>,
+    lanes: Lanes,
+    feeds: Vec<(Arc<str>, Feed)>,
+    books: Books,
+    events: Events,
+    clock: Clock,
+    packets_left: Option<u64>,
+    early_told: u64,
+}
+
+/// Which lane of the merge is whose.
+struct Lanes {
+    /// The lane of each source that has one stream at a time.
+    of_source: Vec<Option<LaneId>>,
+    /// The lanes of streams side by side.
+    of_stream: HashMap<u64, LaneId>,
+    /// Whose packets come out of a lane.
+    owner: HashMap<LaneId, usize>,
+    /// Sources whose streams come side by side.
+    many: Vec<bool>,
+    /// Whether a source's lane stays while it is away.
+    sticky: bool,
+}
+
+impl Lanes {
+    fn new(plan: &Plan, kinds: &[&SourceKind]) -> Self {
+        Lanes {
+            of_source: vec![None; kinds.len()],
+            of_stream: HashMap::new(),
+            owner: HashMap::new(),
+            many: kinds.iter().map(|kind| kind.habit == Habit::Many).collect(),
+            sticky: plan.order == Some(Order::Exact),
+        }
+    }
+}
+
+impl Path {
+    /// Lanes for all sources, before any of them has said anything: none gets ahead of the others.
+    fn open_lanes(&mut self, plan: &Plan, kinds: &[&SourceKind]) {
+        for (index, (spec, kind)) in plan.sources.iter().zip(kinds).enumerate() {
+            if kind.habit != Habit::Many {
+                let when_idle = if source::is_regular_file(spec) { WhenIdle::Wait } else { WhenIdle::Hold };
+                self.open_lane(index, None, when_idle);
+            }
+        }
+    }
+
+    fn open_lane(&mut self, source: usize, stream: Option<u64>, when_idle: WhenIdle) -> LaneId {
+        // Streams of one source rank after each other, in the order in which they came.
+        let rank = ((source as u64) << 40) | stream.map_or(0, |stream| stream + 1);
+        let lane = self.merge.open(rank, when_idle);
+        self.lanes.owner.insert(lane, source);
+        match stream {
+            Some(stream) => drop(self.lanes.of_stream.insert(stream, lane)),
+            None => {
+                if let Some(slot) = self.lanes.of_source.get_mut(source) {
+                    *slot = Some(lane);
+                }
+            }
+        }
+        lane
+    }
+
+    /// The lane of a stream, opened if it has none.
+    fn lane(&mut self, source: usize, stream: u64) -> LaneId {
+        let many = self.lanes.many.get(source).copied().unwrap_or(false);
+        let known = match many {
+            true => self.lanes.of_stream.get(&stream).copied(),
+            false => self.lanes.of_source.get(source).copied().flatten(),
+        };
+        known.unwrap_or_else(|| self.open_lane(source, many.then_some(stream), WhenIdle::Hold))
+    }
+
+    /// Takes one message in; 1 if a source has ended by it.
+    fn take(&mut self, message: Message, errors: &mut Vec<String>) -> usize {
+        match message {
+            Message::Opened { source, stream, linktype, .. } => {
+                self.lane(source, stream);
+                self.books.source(source, |counts| counts.opened += 1);
+                if let Some(linktype) = linktype {
+                    self.feeds.iter().for_each(|(_, feed)| feed.expect_linktype(linktype));
+                }
+            }
+            Message::Packets { source, stream, decoded, arrival, ticket } => {
+                let packets = decoded.batch.packets.len() as u64;
+                self.books.source(source, |counts| {
+                    counts.decoded += packets + decoded.dropped.total();
+                    counts.held += packets;
+                    counts.octets += decoded.octets;
+                    counts.dropped.merge(&decoded.dropped);
+                    counts.anomalies.merge(&decoded.anomalies);
+                });
+                if packets > 0 {
+                    let lane = self.lane(source, stream);
+                    self.merge.push(lane, Arc::new(decoded.batch), arrival, ticket);
+                }
+            }
+            Message::Closed { source, stream } => match self.lanes.of_stream.remove(&stream) {
+                Some(lane) => self.merge.close(lane),
+                None if !self.lanes.sticky => self.close_lane(source),
+                None => {}
+            },
+            Message::Away { source } => {
+                if !self.lanes.sticky {
+                    self.close_lane(source);
+                }
+            }
+            Message::Ended { source, error } => {
+                self.close_lane(source);
+                if let Some(error) = error {
+                    self.books.source(source, |counts| {
+                        errors.push(format!("source {}: {error}", counts.name));
+                        counts.failed = Some(error);
+                    });
+                }
+                return 1;
+            }
+        }
+        0
+    }
+
+    fn close_lane(&mut self, source: usize) {
+        if let Some(lane) = self.lanes.of_source.get_mut(source).and_then(Option::take) {
+            self.merge.close(lane);
+        }
+    }
+
+    /// Publishes what the merge lets go now; whether there is more at once. Waits where a feed's
+    /// subscribers are to be waited for.
+    async fn release(&mut self) -> bool {
+        let now = self.clock.now();
+        let Path { merge, lanes, feeds, books, packets_left, .. } = self;
+        let drained = books.sources(|sources| {
+            merge.drain(now, STEP_OCTETS, &mut |batch, mut run, lane| {
+                let taken = run.len() as u64;
+                let wanted = packets_left.map_or(taken, |left| left.min(taken));
+                run.end = run.start + wanted as usize;
+                if let Some(left) = packets_left {
+                    *left -= wanted;
+                }
+                if let Some(counts) = lanes.owner.get(&lane).and_then(|source| sources.get_mut(*source)) {
+                    counts.held = counts.held.saturating_sub(taken);
+                    counts.forwarded += wanted;
+                    counts.dropped.add(DropReason::Closed, taken - wanted);
+                }
+                feeds.iter_mut().for_each(|(_, feed)| feed.push(batch, run.clone(), now));
+            })
+        });
+        self.flush().await;
+        drained.more
+    }
+
+    async fn flush(&mut self) {
+        let now = self.clock.now();
+        for (name, feed) in &mut self.feeds {
+            feed.flush(now);
+            if let Some(other) = feed.take_mismatch() {
+                let linktype = feed.ring().linktype();
+                let has: &(dyn std::fmt::Display + Sync) =
+                    linktype.as_ref().map_or(&"no packets", |linktype| linktype);
+                self.events.emit(Event::LinkTypeMismatch { sink: name, has, other });
+            }
+        }
+        let early = self.merge.counts().released_early;
+        if early > 0 && self.early_told == 0 {
+            self.events.emit(Event::EarlyRelease { packets: early });
+            self.early_told = early;
+        }
+        self.books.set_early(early);
+        for (_, feed) in &self.feeds {
+            std::future::poll_fn(|cx| feed.ring().poll_room(cx)).await;
+        }
+    }
+
+    /// Lets everything go that is still held, and ends the feeds.
+    async fn finish(&mut self, outer: &Shutdown) {
+        self.merge.release_all();
+        loop {
+            let more = tokio::select! {
+                more = self.release() => more,
+                // Under `wait`, a stalled subscriber would hold up the end for ever.
+                () = async {
+                    outer.reached(Phase::Draining).await;
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                } => false,
+            };
+            if !more {
+                break;
+            }
+        }
+        self.feeds.iter().for_each(|(_, feed)| feed.ring().end());
+    }
+}
+
+/// What sinks have in common that read from one feed.
+#[derive(Debug, Clone)]
+struct FeedKey {
+    name: Arc<str>,
+    format: Format,
+    linktype: Option<pcaphub_core::linktype::LinkType>,
+    on_slow: OnSlow,
+    history: History,
+    dedup: Option<Duration>,
+}
+
+impl PartialEq for FeedKey {
+    fn eq(&self, other: &Self) -> bool {
+        let parts = |key: &FeedKey| (key.format, key.linktype, key.on_slow, key.history, key.dedup);
+        parts(self) == parts(other)
+    }
+}
+
+impl FeedKey {
+    fn of(spec: &SinkSpec, sources: usize, own: Option<Format>, rule: &OnSlowRule) -> Self {
+        FeedKey {
+            name: spec.name.clone(),
+            format: format_of(spec, sources).or(own).unwrap_or(Format::Pcap),
+            linktype: spec.linktype,
+            on_slow: spec.on_slow.unwrap_or(rule.default),
+            history: spec.history,
+            dedup: spec.dedup,
+        }
+    }
+
+    fn options(&self, capacity_octets: usize) -> FeedOptions {
+        let ring = RingOptions {
+            format: self.format,
+            capacity_octets,
+            on_slow: self.on_slow,
+            history: self.history,
+        };
+        FeedOptions { ring, linktype: self.linktype, dedup: self.dedup }
+    }
+
+    fn options_private(&self) -> FeedOptions {
+        let mut options = self.options(private::RING_OCTETS);
+        options.ring.on_slow = OnSlow::Wait;
+        options
+    }
+}
+
+/// A sink's format; `None` where it takes that of the one source.
+fn format_of(spec: &SinkSpec, sources: usize) -> Option<Format> {
+    spec.format.or((sources > 1).then_some(Format::PcapNg))
+}
+
+/// Whether each client gets the files from their beginning: all sources are regular files, and no
+/// sink needs a hub that is shared.
+fn replays(plan: &Plan) -> bool {
+    let listens = |sink: &SinkSpec| sink::kind(sink).is_some_and(|kind| kind.listens);
+    plan.sources.iter().all(source::is_regular_file)
+        && plan.sinks.iter().all(|sink| listens(sink) && sink.history == History::None)
+        && plan.count.is_none()
+}
+
+/// What happens to slow subscribers where a sink does not say it.
+struct OnSlowRule {
+    default: OnSlow,
+    asked: bool,
+}
+
+impl OnSlowRule {
+    fn of(plan: &Plan) -> Self {
+        let kinds = || plan.sources.iter().filter_map(source::kind);
+        let local = kinds().all(|kind| kind.waits_for_reader && kind.scheme != crate::endpoint::Scheme::Demo);
+        let can_wait = kinds().all(|kind| kind.can_wait);
+        let lone_taker = match plan.sinks.as_slice() {
+            [sink] => sink::kind(sink).is_some_and(|kind| !kind.listens),
+            _ => false,
+        };
+        let default = if local || (can_wait && lone_taker) { OnSlow::Wait } else { OnSlow::Drop };
+        let asked = plan.sinks.iter().any(|sink| sink.on_slow == Some(OnSlow::Wait));
+        OnSlowRule { default, asked }
+    }
+
+    fn waits(&self) -> bool {
+        self.asked || self.default == OnSlow::Wait
+    }
+}
+
+fn merge_config(plan: &Plan) -> MergeConfig {
+    let one = plan.sources.len() == 1;
+    let capacity_octets = plan.limits.merge_octets();
+    let lane_octets = plan.limits.source_octets(plan.sources.len()) / 2;
+    // One source needs no order; a listening one has several producers.
+    let alone = one && plan.sources.iter().filter_map(source::kind).all(|kind| kind.habit != Habit::Many);
+    let order = plan.order.unwrap_or(if alone { Order::Arrival } else { Order::Time });
+    MergeConfig { order, hold: plan.hold, capacity_octets, lane_octets }
+}
+
+async fn next(messages: &mut mpsc::Receiver<Message>, outer: &Shutdown) -> Option<Message> {
+    tokio::select! {
+        message = messages.recv() => message,
+        () = outer.reached(Phase::Draining) => None,
+    }
+}
+
+async fn until(instant: Option<tokio::time::Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn octets_of(message: &Message) -> usize {
+    match message {
+        Message::Packets { decoded, .. } => decoded.batch.buffer.len(),
+        _ => 0,
+    }
+}
+
+/// What a sink's task ended with, if that was a failure.
+fn failure(result: Result<Result<(), String>, tokio::task::JoinError>, events: &Events) -> Option<String> {
+    let why = match result {
+        Ok(Ok(())) => return None,
+        Ok(Err(why)) => why,
+        Err(error) => error.to_string(),
+    };
+    events.emit(Event::SinkFailed { sink: "output", why: &why });
+    Some(why)
+}

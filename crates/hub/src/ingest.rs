@@ -1,0 +1,426 @@
+//! From a source's streams to the hub's queue: read, decode, hand over; open again when due.
+//!
+//! A reader that cannot hand over its packets waits, and with it, through its socket or pipe,
+//! whoever sends them.
+
+use std::fmt;
+use std::io::Read;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use pcaphub_core::buffer::Pool;
+use pcaphub_core::format::Format;
+use pcaphub_core::interface::Interfaces;
+use pcaphub_core::linktype::LinkType;
+use pcaphub_core::time::{Monotonic, Timestamp};
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::JoinSet;
+
+use crate::event::{Event, Events};
+use crate::framing::{Decoded, Framing, decoder_options};
+use crate::gate::Gate;
+use crate::plan::{Reconnect, SourceSpec};
+use crate::retry::Backoff;
+use crate::shutdown::{Phase, Shutdown};
+use crate::source::{Habit, OpenError, Opened, Reader, Source, SourceKind};
+
+/// What the hub hears from its sources. Boxed parts keep it small.
+pub enum Message {
+    /// A stream said what it is.
+    Opened {
+        /// Which source, in the order given.
+        source: usize,
+        /// Which of its streams; unique in the hub.
+        stream: u64,
+        /// What it is written in.
+        format: Format,
+        /// Its first linktype, if it told any before it ended.
+        linktype: Option<LinkType>,
+    },
+    /// Packets of it.
+    Packets {
+        /// Which source.
+        source: usize,
+        /// Which stream.
+        stream: u64,
+        /// The packets, and what was lost or odd.
+        decoded: Box<Decoded>,
+        /// When they were read.
+        arrival: Monotonic,
+        /// What they are charged; given back when it is dropped.
+        ticket: Ticket,
+    },
+    /// It is gone; the source may come back.
+    Closed {
+        /// Which source.
+        source: usize,
+        /// Which stream.
+        stream: u64,
+    },
+    /// A source could not be opened; it will be tried again.
+    Away {
+        /// Which source.
+        source: usize,
+    },
+    /// A source has ended for good.
+    Ended {
+        /// Which source.
+        source: usize,
+        /// What went wrong, if anything.
+        error: Option<String>,
+    },
+}
+
+/// Octets that a source may not read again before these packets have moved on.
+pub type Ticket = Option<OwnedSemaphorePermit>;
+
+/// The hub's monotonic clock, which the core is handed readings of.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock(Instant);
+
+impl Default for Clock {
+    fn default() -> Self {
+        Clock(Instant::now())
+    }
+}
+
+impl Clock {
+    /// This moment.
+    pub fn now(&self) -> Monotonic {
+        Monotonic::from_nanos(u64::try_from(self.0.elapsed().as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    /// The moment of a reading, for timers.
+    pub fn instant(&self, reading: Monotonic) -> tokio::time::Instant {
+        tokio::time::Instant::from_std(self.0 + Duration::from_nanos(reading.nanos()))
+    }
+}
+
+/// Now, as packets have it.
+pub fn wall_clock() -> Timestamp {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_nanos(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// What all sources of a hub share.
+#[derive(Clone)]
+pub struct Shared {
+    /// Where their packets go.
+    pub queue: mpsc::Sender<Message>,
+    /// What stops them.
+    pub shutdown: Shutdown,
+    /// What holds packets back until somebody reads.
+    pub gate: Gate,
+    /// Buffers.
+    pub pool: Pool,
+    /// The hub's interface table.
+    pub interfaces: Interfaces,
+    /// Where to say what happens.
+    pub events: Events,
+    /// The hub's clock.
+    pub clock: Clock,
+    /// What each stream may have in the queue and the merge, in octets.
+    pub budget: usize,
+    /// Streams of one listening source.
+    pub max_producers: usize,
+    /// Numbers streams.
+    pub next_stream: Arc<AtomicU64>,
+}
+
+/// One source while it runs.
+#[derive(Clone)]
+pub struct Ingest {
+    shared: Shared,
+    source: usize,
+    spec: SourceSpec,
+    reconnect: Reconnect,
+    /// Whether it reads packets only once somebody is there for them.
+    gated: bool,
+}
+
+/// How a stream ended.
+enum End {
+    /// At a record's boundary.
+    Clean,
+    /// Nobody said anything: a port scan, or a listener that is not ready.
+    Silent,
+    /// In an error.
+    Broken(String),
+    /// The hub does not want more.
+    Unwanted,
+}
+
+impl Ingest {
+    /// Source number `source` of a hub.
+    pub fn new(shared: Shared, source: usize, spec: SourceSpec, reconnect: Reconnect, gated: bool) -> Self {
+        Ingest { shared, source, spec, reconnect, gated }
+    }
+
+    /// Reads the source until it has ended or the hub stops.
+    pub async fn run(self, source: Box<dyn Source>, kind: &'static SourceKind) {
+        let shutdown = self.shared.shutdown.clone();
+        let error = tokio::select! {
+            error = async { match kind.habit {
+                Habit::Many => self.side_by_side(source).await,
+                habit => self.in_turn(source, habit).await,
+            }} => error,
+            () = shutdown.reached(Phase::Draining) => None,
+        };
+        if let Some(why) = &error {
+            self.shared.events.emit(Event::SourceFailed { source: &self.spec.name, why });
+        }
+        self.send(Message::Ended { source: self.source, error }).await;
+    }
+
+    /// Streams one after the other; what went wrong if the last one ended in an error.
+    async fn in_turn(&self, mut source: Box<dyn Source>, habit: Habit) -> Option<String> {
+        let mut backoff = Backoff::default();
+        loop {
+            let started = Instant::now();
+            let end = match source.next().await {
+                Ok(Some(opened)) => self.read(opened).await,
+                Ok(None) => return None,
+                Err(OpenError::Never(why)) => return Some(why),
+                Err(OpenError::Later(why)) => {
+                    self.send(Message::Away { source: self.source }).await;
+                    End::Broken(why)
+                }
+            };
+            let why = match (end, self.reconnect) {
+                (End::Unwanted, _) => return None,
+                (End::Clean, Reconnect::Error | Reconnect::No) => return None,
+                (End::Clean, _) if habit == Habit::Once => return None,
+                (End::Clean, Reconnect::Always) => "it closed".to_owned(),
+                (End::Silent, Reconnect::No) => return Some("it closed without a single octet".into()),
+                (End::Silent, _) if habit == Habit::Once => {
+                    return Some("it is empty: not even a header".into());
+                }
+                (End::Silent, _) => "it closed without a single octet".to_owned(),
+                (End::Broken(why), Reconnect::No) => return Some(why),
+                (End::Broken(why), _) if habit == Habit::Once => return Some(why),
+                (End::Broken(why), _) => why,
+            };
+            let pause = backoff.next_pause(started.elapsed());
+            self.shared.events.emit(Event::SourceRetried { source: &self.spec.name, why: &why, pause });
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// Streams as they come. With `reconnect=no` the source has ended when its producers have.
+    async fn side_by_side(&self, mut source: Box<dyn Source>) -> Option<String> {
+        let mut streams = JoinSet::new();
+        loop {
+            tokio::select! {
+                opened = source.next(), if streams.len() < self.shared.max_producers => match opened {
+                    Ok(Some(opened)) => {
+                        let ingest = self.clone();
+                        streams.spawn(async move { ingest.produce(opened).await });
+                    }
+                    Ok(None) => return None,
+                    Err(OpenError::Never(why) | OpenError::Later(why)) => return Some(why),
+                },
+                Some(ended) = streams.join_next() => {
+                    if self.reconnect == Reconnect::No && streams.is_empty() {
+                        return ended.ok().flatten();
+                    }
+                }
+            }
+        }
+    }
+
+    /// One producer's stream; what went wrong with it.
+    async fn produce(&self, opened: Opened) -> Option<String> {
+        let name = opened.name.clone();
+        match self.read(opened).await {
+            End::Clean | End::Unwanted => None,
+            End::Silent => {
+                let why = &"a producer connected and sent nothing";
+                self.shared.events.emit(Event::ProducerSilent { source: &name, why });
+                None
+            }
+            End::Broken(why) => {
+                self.shared.events.emit(Event::SourceFailed { source: &name, why: &why });
+                Some(why)
+            }
+        }
+    }
+
+    /// One stream from its first octet to its last.
+    async fn read(&self, opened: Opened) -> End {
+        let stream = self.shared.next_stream.fetch_add(1, Ordering::Relaxed);
+        let reading = Reading::new(self, stream, &opened.name);
+        let mut end = match opened.reader {
+            Reader::Async(reader) => reading.on_task(reader).await,
+            Reader::Blocking(reader) => reading.on_thread(reader).await,
+        };
+        if let Some(child) = opened.child {
+            let status = child.ended().await;
+            let failed = status.filter(|status| !status.success());
+            if let (End::Clean | End::Silent, Some(status)) = (&end, failed) {
+                end = End::Broken(format!("the command ended with {status}"));
+            }
+        }
+        self.send(Message::Closed { source: self.source, stream }).await;
+        end
+    }
+
+    /// Hands a message to the hub; that it no longer listens is found by its shutdown.
+    async fn send(&self, message: Message) {
+        let _ = self.shared.queue.send(message).await;
+    }
+}
+
+/// One stream while it is read.
+struct Reading {
+    ingest: Ingest,
+    stream: u64,
+    name: Arc<str>,
+    framing: Framing,
+    budget: Arc<Semaphore>,
+    announced: bool,
+    released: bool,
+    octets: u64,
+    packets: u64,
+}
+
+/// What came of octets: go on, or the stream is over.
+type Progress = Result<(), End>;
+
+impl Reading {
+    fn new(ingest: &Ingest, stream: u64, name: &Arc<str>) -> Self {
+        let shared = &ingest.shared;
+        let options = decoder_options(name, ingest.spec.named, ingest.spec.linktype);
+        let interfaces = shared.interfaces.clone();
+        Reading {
+            framing: Framing::new(shared.pool.clone(), options, interfaces, ingest.spec.clock_offset),
+            budget: Arc::new(Semaphore::new(shared.budget)),
+            announced: false,
+            released: !ingest.gated,
+            stream,
+            name: name.clone(),
+            octets: 0,
+            packets: 0,
+            ingest: ingest.clone(),
+        }
+    }
+
+    async fn on_task(mut self, mut reader: Box<dyn AsyncRead + Send + Unpin>) -> End {
+        loop {
+            let progress = match reader.read(self.framing.spare()).await {
+                Ok(n) => self.received(n).await,
+                Err(error) => Err(self.broken(&format!("reading failed: {error}"))),
+            };
+            if let Err(end) = progress {
+                return end;
+            }
+        }
+    }
+
+    async fn on_thread(mut self, mut reader: Box<dyn Read + Send>) -> End {
+        let (ended, end) = tokio::sync::oneshot::channel();
+        let handle = Handle::current();
+        let read = move || {
+            let end = loop {
+                let progress = match reader.read(self.framing.spare()) {
+                    Ok(n) => handle.block_on(self.received(n)),
+                    Err(error) if error.kind() == std::io::ErrorKind::Interrupted => Ok(()),
+                    Err(error) => Err(self.broken(&format!("reading failed: {error}"))),
+                };
+                if let Err(end) = progress {
+                    break end;
+                }
+            };
+            let _ = ended.send(end);
+        };
+        // A thread that blocks in read() cannot be told to stop: it is left behind at the end.
+        match std::thread::Builder::new().name("source".into()).spawn(read) {
+            Ok(_) => end.await.unwrap_or(End::Unwanted),
+            Err(error) => End::Broken(format!("cannot start a thread: {error}")),
+        }
+    }
+
+    /// `n` octets are in the buffer; none is the end of the stream.
+    async fn received(&mut self, n: usize) -> Progress {
+        if n == 0 {
+            return Err(self.finished().await);
+        }
+        self.octets += n as u64;
+        let (decoded, result) = self.framing.received(n, wall_clock());
+        self.announce(false).await;
+        self.hand_over(decoded).await?;
+        result.map_err(|error| self.broken(&error))
+    }
+
+    async fn finished(&mut self) -> End {
+        if self.octets == 0 {
+            return End::Silent;
+        }
+        self.announce(true).await;
+        match self.framing.finish() {
+            Ok(()) => {
+                self.ingest
+                    .shared
+                    .events
+                    .emit(Event::SourceEnded { source: &self.name, packets: self.packets });
+                End::Clean
+            }
+            Err(error) => self.broken(&error),
+        }
+    }
+
+    fn broken(&self, why: &dyn fmt::Display) -> End {
+        End::Broken(why.to_string())
+    }
+
+    /// Tells the hub what the stream is, as soon as that is known.
+    async fn announce(&mut self, last: bool) {
+        let decoder = self.framing.decoder();
+        let (Some(format), linktype) = (decoder.format(), decoder.linktype()) else { return };
+        if self.announced || (linktype.is_none() && !last) {
+            return;
+        }
+        self.announced = true;
+        if let Some(linktype) = linktype {
+            self.ingest.shared.events.emit(Event::SourceOpened {
+                source: &self.name,
+                format: &format,
+                linktype,
+            });
+        }
+        let (source, stream) = (self.ingest.source, self.stream);
+        self.ingest.send(Message::Opened { source, stream, format, linktype }).await;
+    }
+
+    async fn hand_over(&mut self, decoded: Decoded) -> Progress {
+        let nothing =
+            decoded.batch.is_empty() && decoded.dropped.total() == 0 && decoded.anomalies.total() == 0;
+        if nothing {
+            return Ok(());
+        }
+        let shared = &self.ingest.shared;
+        if !self.released {
+            tokio::select! {
+                () = shared.gate.passed() => self.released = true,
+                () = shared.shutdown.reached(Phase::Draining) => return Err(End::Unwanted),
+            }
+        }
+        self.packets += decoded.batch.packets.len() as u64;
+        let charge = decoded.batch.buffer.len() + 32 * decoded.batch.packets.len();
+        let charge = u32::try_from(charge.min(shared.budget)).unwrap_or(u32::MAX);
+        let ticket = tokio::select! {
+            ticket = self.budget.clone().acquire_many_owned(charge) => ticket.ok(),
+            () = shared.shutdown.reached(Phase::Stopping) => return Err(End::Unwanted),
+        };
+        let message = Message::Packets {
+            source: self.ingest.source,
+            stream: self.stream,
+            decoded: Box::new(decoded),
+            arrival: shared.clock.now(),
+            ticket,
+        };
+        shared.queue.send(message).await.map_err(|_| End::Unwanted)
+    }
+}

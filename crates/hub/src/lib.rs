@@ -1,0 +1,25 @@
+//! The library behind `pcaphub`: sources, the hub that puts their packets in order, and sinks.
+//!
+//! Begin with [`hub`]: it wires the whole path of a packet, top to bottom. Modules are listed in
+//! the order of the layers; a module uses only those above it.
+
+pub mod escape;
+pub mod limits;
+pub mod retry;
+pub mod shutdown;
+pub mod event;
+pub mod stats;
+pub mod endpoint;
+pub mod opener;
+pub mod access;
+pub mod traffic;
+pub mod codec;
+pub mod framing;
+pub mod gate;
+pub mod plan;
+pub mod source;
+pub mod ingest;
+pub mod deliver;
+pub mod sink;
+pub mod private;
+pub mod hub;

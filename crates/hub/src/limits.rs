@@ -1,0 +1,57 @@
+//! What bounds the hub: memory, clients, times. Each has a default that is safe.
+
+use std::time::Duration;
+
+/// The hub's limits.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Octets that queues, merge and rings may hold together; 16 MiB at least.
+    pub max_memory: usize,
+    /// Clients of all listeners together.
+    pub max_clients: usize,
+    /// Clients of one remote address; loopback and Unix peers are exempt.
+    pub max_clients_per_address: usize,
+    /// Producers connected to one listening source.
+    pub max_producers: usize,
+    /// How long a client waits for its header while no linktype is known.
+    pub header_wait: Duration,
+    /// How long clients get to take what is queued when the hub stops.
+    pub drain: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            max_memory: 512 << 20,
+            max_clients: 256,
+            max_clients_per_address: 16,
+            max_producers: 256,
+            header_wait: Duration::from_secs(1),
+            drain: Duration::from_secs(5),
+        }
+    }
+}
+
+/// The largest ring of a feed: half a second of the fastest loopback stream measured; a longer
+/// one does not make clients faster, it only forgives longer pauses.
+const MAX_RING: usize = 64 << 20;
+
+/// What all lanes of the merge may hold together before it releases packets early.
+const MAX_MERGE: usize = 64 << 20;
+
+impl Limits {
+    /// A ring's capacity where there are `feeds` of them.
+    pub fn ring_octets(&self, feeds: usize) -> usize {
+        (self.max_memory / 2 / feeds.max(1)).min(MAX_RING)
+    }
+
+    /// What the merge may hold.
+    pub fn merge_octets(&self) -> usize {
+        (self.max_memory / 4).min(MAX_MERGE)
+    }
+
+    /// What one of `sources` may have between its reader and the merge's output.
+    pub fn source_octets(&self, sources: usize) -> usize {
+        (self.max_memory / 4 / sources.max(1)).clamp(512 << 10, 8 << 20)
+    }
+}

@@ -1,0 +1,147 @@
+//! The one seam through which everything is opened: files, sockets, children.
+//!
+//! A small privileged process can later stand behind [`Opener`] and open on behalf of an
+//! unprivileged one; nothing else in the hub calls the system to get a descriptor.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use rustix::fs::OFlags;
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+
+/// Which of a child's standard streams is ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pipe {
+    /// We read its standard output.
+    Stdout,
+    /// We write its standard input.
+    Stdin,
+}
+
+/// Opens things. [`System`] asks the operating system itself.
+pub trait Opener: Send + Sync {
+    /// A file, FIFO or device to read.
+    fn read_file(&self, path: &Path) -> io::Result<File>;
+    /// A file to write from its beginning: created with mode 0600, never through a symbolic link.
+    fn write_file(&self, path: &Path) -> io::Result<File>;
+    /// A socket, bound but not connected, with keepalive; non-blocking.
+    fn tcp_socket(&self, remote: SocketAddr, bind: Option<IpAddr>) -> io::Result<Socket>;
+    /// A listening socket, non-blocking.
+    fn listen_tcp(&self, address: SocketAddr) -> io::Result<TcpListener>;
+    /// A connected Unix socket, non-blocking.
+    fn connect_unix(&self, path: &Path) -> io::Result<UnixStream>;
+    /// A listening Unix socket of mode 0600, non-blocking. A socket that nobody listens on any
+    /// more is replaced.
+    fn listen_unix(&self, path: &Path) -> io::Result<UnixListener>;
+    /// A child in a process group of its own.
+    fn spawn(&self, argv: &[String], pipe: Pipe) -> io::Result<Child>;
+}
+
+/// Opens with this process's own rights.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct System;
+
+/// Connections waiting to be accepted; the kernel cuts it to its own bound.
+const BACKLOG: i32 = 1024;
+
+/// Finds a dead peer in half a minute: first probe after 15 s, every 5 s, three of them.
+pub fn set_keepalive(socket: SockRef<'_>) -> io::Result<()> {
+    let keepalive = TcpKeepalive::new()
+        .with_time(Duration::from_secs(15))
+        .with_interval(Duration::from_secs(5))
+        .with_retries(3);
+    socket.set_tcp_keepalive(&keepalive)
+}
+
+impl Opener for System {
+    fn read_file(&self, path: &Path) -> io::Result<File> {
+        let file = File::open(path)?;
+        if file.metadata()?.is_dir() {
+            return Err(io::Error::from(io::ErrorKind::IsADirectory));
+        }
+        Ok(file)
+    }
+
+    fn write_file(&self, path: &Path) -> io::Result<File> {
+        let nofollow = OFlags::NOFOLLOW.bits() as i32;
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(0o600).custom_flags(nofollow);
+        let file = options.open(path)?;
+        let metadata = file.metadata()?;
+        if metadata.is_file() && metadata.nlink() > 1 {
+            return Err(io::Error::other("it has several hard links; give another name"));
+        }
+        Ok(file)
+    }
+
+    fn tcp_socket(&self, remote: SocketAddr, bind: Option<IpAddr>) -> io::Result<Socket> {
+        let socket = Socket::new(Domain::for_address(remote), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_nonblocking(true)?;
+        let any = match remote {
+            SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        };
+        // Bound before it connects, so that a live capture can exclude it before it carries
+        // anything.
+        socket.bind(&SocketAddr::new(bind.unwrap_or(any), 0).into())?;
+        set_keepalive(SockRef::from(&socket))?;
+        Ok(socket)
+    }
+
+    fn listen_tcp(&self, address: SocketAddr) -> io::Result<TcpListener> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        if address.is_ipv6() {
+            socket.set_only_v6(false)?;
+        }
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        Ok(socket.into())
+    }
+
+    fn connect_unix(&self, path: &Path) -> io::Result<UnixStream> {
+        let stream = UnixStream::connect(path)?;
+        stream.set_nonblocking(true)?;
+        Ok(stream)
+    }
+
+    fn listen_unix(&self, path: &Path) -> io::Result<UnixListener> {
+        if let Ok(metadata) = std::fs::symlink_metadata(path) {
+            let abandoned = metadata.file_type().is_socket()
+                && UnixStream::connect(path).is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused);
+            if !abandoned {
+                return Err(io::Error::from(io::ErrorKind::AddrInUse));
+            }
+            std::fs::remove_file(path)?;
+        }
+        // The mode must hold from the first moment; a chmod afterwards would leave a gap. The
+        // umask is the whole process's, so this runs before anything else is opened.
+        let before = rustix::process::umask(rustix::fs::Mode::from_bits_truncate(0o177));
+        let listener = UnixListener::bind(path);
+        rustix::process::umask(before);
+        let listener = listener?;
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    }
+
+    fn spawn(&self, argv: &[String], pipe: Pipe) -> io::Result<Child> {
+        let Some((program, arguments)) = argv.split_first() else {
+            return Err(io::Error::other("an empty command"));
+        };
+        let mut command = Command::new(program);
+        command.args(arguments).process_group(0).stderr(Stdio::piped());
+        match pipe {
+            Pipe::Stdout => command.stdin(Stdio::null()).stdout(Stdio::piped()),
+            Pipe::Stdin => command.stdin(Stdio::piped()).stdout(Stdio::null()),
+        };
+        command.spawn()
+    }
+}

@@ -1,0 +1,360 @@
+//! What a hub is to do, as types: everything that was text on the command line is read here.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use pcaphub_core::feed::{History, OnSlow};
+use pcaphub_core::format::Format;
+use pcaphub_core::linktype::LinkType;
+use pcaphub_core::merge::Order;
+use thiserror::Error;
+
+use crate::endpoint::{Endpoint, EndpointError};
+use crate::limits::Limits;
+
+/// Sources, sinks, and how they are put together.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// At least one.
+    pub sources: Vec<SourceSpec>,
+    /// At least one.
+    pub sinks: Vec<SinkSpec>,
+    /// `None`: by time where there are several sources, else as they come.
+    pub order: Option<Order>,
+    /// How long the merge waits for a source that has nothing to read.
+    pub hold: Duration,
+    /// What dialled sources do that do not say it themselves.
+    pub reconnect: Reconnect,
+    /// Stop after this many packets.
+    pub count: Option<u64>,
+    /// Stop after this time.
+    pub duration: Option<Duration>,
+    /// Bounds.
+    pub limits: Limits,
+}
+
+/// One source.
+#[derive(Debug, Clone)]
+pub struct SourceSpec {
+    /// Where its octets come from.
+    pub endpoint: Endpoint,
+    /// What it is called: `name=`, else its endpoint.
+    pub name: Arc<str>,
+    /// Whether the operator chose the name.
+    pub named: bool,
+    /// When to open it again; `None`: the plan's.
+    pub reconnect: Option<Reconnect>,
+    /// The linktype of its classic pcap streams, whatever their header says.
+    pub linktype: Option<LinkType>,
+    /// Added to every packet's time, in nanoseconds.
+    pub clock_offset: i64,
+    /// The local address to dial from.
+    pub bind: Option<IpAddr>,
+}
+
+/// One sink.
+#[derive(Debug, Clone)]
+pub struct SinkSpec {
+    /// Where its octets go.
+    pub endpoint: Endpoint,
+    /// What it is called.
+    pub name: Arc<str>,
+    /// `None`: the default of the endpoint.
+    pub format: Option<Format>,
+    /// `None`: by what the sources can do.
+    pub on_slow: Option<OnSlow>,
+    /// What a late client gets.
+    pub history: History,
+    /// The linktype of a pcap header before any source is known.
+    pub linktype: Option<LinkType>,
+    /// Packets that came from another source within this time are dropped.
+    pub dedup: Option<Duration>,
+    /// Who may connect; `None` was not said.
+    pub allow: Option<Vec<IpNet>>,
+    /// Who may not, allowed or not.
+    pub deny: Vec<IpNet>,
+    /// The local address to dial from.
+    pub bind: Option<IpAddr>,
+    /// Whether a dialled sink that went away is dialled again.
+    pub reconnect: Reconnect,
+}
+
+/// Whether a source that went away is opened again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reconnect {
+    /// When it broke; one that closed at a record's boundary has ended.
+    Error,
+    /// Whatever happened.
+    Always,
+    /// Never.
+    No,
+}
+
+/// What is wrong with a plan. The operator's fault, always.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum PlanError {
+    /// The text of an endpoint.
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
+    /// A key that the endpoint does not know.
+    #[error("{endpoint}: unknown option `{key}`; known are {known}")]
+    UnknownOption {
+        /// The endpoint.
+        endpoint: String,
+        /// The key.
+        key: String,
+        /// What it knows.
+        known: String,
+    },
+    /// A value that cannot be read.
+    #[error("{endpoint}: {key}={value}: {why}")]
+    BadValue {
+        /// The endpoint, or `command line`.
+        endpoint: String,
+        /// The key.
+        key: String,
+        /// Its value.
+        value: String,
+        /// What it should be.
+        why: String,
+    },
+    /// A combination that cannot work.
+    #[error("{0}")]
+    Refused(String),
+    /// Something that is planned and not there.
+    #[error("{what} is not built yet: {part} is missing in this version{instead}")]
+    NotBuilt {
+        /// What was asked for.
+        what: String,
+        /// The missing part.
+        part: &'static str,
+        /// What to use meanwhile, with `; ` before it; may be empty.
+        instead: &'static str,
+    },
+}
+
+/// A value of an option, or what it should have been.
+pub type Value<T> = Result<T, String>;
+
+/// `error`, `always`, `no`.
+pub fn reconnect(text: &str) -> Value<Reconnect> {
+    match text {
+        "error" => Ok(Reconnect::Error),
+        "always" => Ok(Reconnect::Always),
+        "no" => Ok(Reconnect::No),
+        _ => Err("it is one of error, always, no".into()),
+    }
+}
+
+/// `time`, `arrival`, `exact`.
+pub fn order(text: &str) -> Value<Order> {
+    match text {
+        "time" => Ok(Order::Time),
+        "arrival" => Ok(Order::Arrival),
+        "exact" => Ok(Order::Exact),
+        _ => Err("it is one of time, arrival, exact".into()),
+    }
+}
+
+/// `pcap`, `pcap-ns`, `pcapng`.
+pub fn format(text: &str) -> Value<Format> {
+    match text {
+        "pcap" => Ok(Format::Pcap),
+        "pcap-ns" => Ok(Format::PcapNs),
+        "pcapng" => Ok(Format::PcapNg),
+        _ => Err("it is one of pcap, pcap-ns, pcapng".into()),
+    }
+}
+
+/// `wait`, `drop`, `disconnect`.
+pub fn on_slow(text: &str) -> Value<OnSlow> {
+    match text {
+        "wait" => Ok(OnSlow::Wait),
+        "drop" => Ok(OnSlow::Drop),
+        "disconnect" => Ok(OnSlow::Disconnect),
+        _ => Err("it is one of wait, drop, disconnect".into()),
+    }
+}
+
+/// `30s`, `100ms`, `1h`; a bare number is seconds.
+pub fn duration(text: &str) -> Value<Duration> {
+    if let Ok(seconds) = text.parse::<f64>() {
+        return Duration::try_from_secs_f64(seconds).map_err(|_| "it is a time such as 10s".to_owned());
+    }
+    humantime::parse_duration(text).map_err(|_| "it is a time such as 10s, 100ms or 1h".into())
+}
+
+/// A signed time: `-2s`, `+150ms`, `1h`, in nanoseconds.
+pub fn offset(text: &str) -> Value<i64> {
+    let (sign, magnitude) = match text.strip_prefix('-') {
+        Some(rest) => (-1, rest),
+        None => (1, text.strip_prefix('+').unwrap_or(text)),
+    };
+    let nanos = i64::try_from(duration(magnitude)?.as_nanos());
+    nanos.map(|nanos| sign * nanos).map_err(|_| "it is a time of at most 292 years".into())
+}
+
+/// `64MiB`, `1GB`, `65536`.
+pub fn octets(text: &str) -> Value<usize> {
+    let size = text.parse::<bytesize::ByteSize>().map_err(|_| "it is a size such as 64MiB".to_owned())?;
+    usize::try_from(size.as_u64()).map_err(|_| "it is more than this machine can address".into())
+}
+
+/// `30s` or `64MiB`.
+pub fn history(text: &str) -> Value<History> {
+    match (duration(text), octets(text)) {
+        _ if text.parse::<f64>().is_ok() => {
+            Err("it is a time such as 30s or a size such as 64MiB; the unit is missing".into())
+        }
+        (Ok(age), _) => Ok(History::Age(age)),
+        (_, Ok(octets)) => Ok(History::Octets(octets)),
+        _ => Err("it is a time such as 30s or a size such as 64MiB".into()),
+    }
+}
+
+/// A LINKTYPE_ number or the name of a common one.
+pub fn linktype(text: &str) -> Value<LinkType> {
+    match text.to_ascii_lowercase().as_str() {
+        "ethernet" | "en10mb" => Ok(LinkType::ETHERNET),
+        "raw" => Ok(LinkType::RAW),
+        "null" => Ok(LinkType::NULL),
+        "loop" => Ok(LinkType::LOOP),
+        "sll" | "linux_sll" => Ok(LinkType::SLL),
+        "sll2" | "linux_sll2" => Ok(LinkType::SLL2),
+        "ppp" => Ok(LinkType::PPP),
+        "ipv4" => Ok(LinkType::IPV4),
+        "ipv6" => Ok(LinkType::IPV6),
+        number => number.parse().map(LinkType).map_err(|_| {
+            "it is a LINKTYPE_ number from 0 to 65535, or one of ethernet, raw, null, loop, sll, sll2, ppp, ipv4, ipv6".into()
+        }),
+    }
+}
+
+/// Networks separated by commas, or `any`: `192.168.1.0/24,10.0.0.7,2001:db8::/32`.
+pub fn networks(text: &str) -> Value<Vec<IpNet>> {
+    let mut networks = Vec::new();
+    for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
+        if word == "any" {
+            networks.push(IpNet::new_assert([0, 0, 0, 0].into(), 0));
+            networks.push(IpNet::new_assert(std::net::Ipv6Addr::UNSPECIFIED.into(), 0));
+            continue;
+        }
+        let network = word.parse::<IpNet>().or_else(|_| word.parse::<IpAddr>().map(IpNet::from));
+        networks.push(
+            network
+                .map_err(|_| {
+                    format!("`{word}` is not a network such as 192.168.1.0/24, an address, or the word any")
+                })?
+                .trunc(),
+        );
+    }
+    if networks.is_empty() {
+        return Err("it is a list of networks such as 192.168.1.0/24,10.0.0.7, or the word any".into());
+    }
+    Ok(networks)
+}
+
+/// A local address.
+pub fn address(text: &str) -> Value<IpAddr> {
+    text.trim_matches(['[', ']']).parse().map_err(|_| "it is a local IP address".into())
+}
+
+/// An option that an endpoint knows.
+#[derive(Debug, Clone, Copy)]
+pub struct Key {
+    /// `name`.
+    pub name: &'static str,
+    /// What it takes, in a few words.
+    pub help: &'static str,
+}
+
+/// Reads the options of one endpoint, each once.
+#[derive(Debug)]
+pub struct Reading<'a> {
+    endpoint: &'a Endpoint,
+}
+
+impl<'a> Reading<'a> {
+    /// Checks that every option is one of `known`, or planned and not built.
+    ///
+    /// # Errors
+    /// An unknown key, or one whose part is missing.
+    pub fn new(endpoint: &'a Endpoint, known: &[&[Key]]) -> Result<Self, PlanError> {
+        for (key, _) in &endpoint.options {
+            if known.iter().any(|keys| keys.iter().any(|k| k.name == key)) {
+                continue;
+            }
+            if let Some((_, part, instead)) = NOT_BUILT.iter().find(|(name, _, _)| name == key) {
+                return Err(PlanError::NotBuilt { what: format!("{endpoint}: {key}="), part, instead });
+            }
+            let mut names: Vec<_> = known.iter().flat_map(|keys| keys.iter().map(|k| k.name)).collect();
+            names.sort_unstable();
+            return Err(PlanError::UnknownOption {
+                endpoint: endpoint.to_string(),
+                key: key.clone(),
+                known: names.join(", "),
+            });
+        }
+        Ok(Reading { endpoint })
+    }
+
+    /// The value of `key`, read by `read`.
+    ///
+    /// # Errors
+    /// A value that `read` refuses.
+    pub fn value<T>(&self, key: &str, read: fn(&str) -> Value<T>) -> Result<Option<T>, PlanError> {
+        let Some(value) = self.endpoint.option(key) else { return Ok(None) };
+        read(value).map(Some).map_err(|why| PlanError::BadValue {
+            endpoint: self.endpoint.to_string(),
+            key: key.into(),
+            value: value.into(),
+            why,
+        })
+    }
+}
+
+/// Options that DESIGN names and this version lacks: key, missing part, what to use meanwhile.
+const NOT_BUILT: &[(&str, &str, &str)] = &[
+    ("filter", "packet filters", "; filter in the capturing tool, e.g. exec:'tcpdump -w - port 80'"),
+    ("snaplen", "packet shaping", "; use the capturing tool's own -s"),
+    ("sample", "packet shaping", ""),
+    ("count", "packet shaping", "; use -c COUNT"),
+    ("pace", "packet shaping", ""),
+    ("loop", "packet shaping", ""),
+    ("time", "packet shaping", ""),
+    ("keylog", "decryption secrets", ""),
+    ("secrets", "decryption secrets", ""),
+    ("profile", "client profiles", "; use format="),
+    ("split", "splitting by flow", ""),
+    ("cert", "TLS", "; use stunnel or socat before it"),
+    ("key", "TLS", "; use stunnel or socat before it"),
+    ("ca", "TLS", "; use stunnel or socat before it"),
+    ("client-ca", "TLS", "; use stunnel or socat before it"),
+    ("insecure", "TLS", "; use stunnel or socat before it"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_and_sizes_are_told_apart() {
+        assert_eq!(history("10s"), Ok(History::Age(Duration::from_secs(10))));
+        assert_eq!(history("64MiB"), Ok(History::Octets(64 << 20)));
+        assert!(history("10").is_err());
+        assert_eq!(offset("-1500ms"), Ok(-1_500_000_000));
+        assert_eq!(duration("0.5"), Ok(Duration::from_millis(500)));
+        assert!(duration("-1").is_err());
+    }
+
+    #[test]
+    fn networks_are_lists_addresses_or_any() {
+        assert_eq!(networks("10.1.2.3/8").unwrap()[0].to_string(), "10.0.0.0/8");
+        assert_eq!(networks("::1, 10.0.0.1").unwrap().len(), 2);
+        assert_eq!(networks("any").unwrap().len(), 2);
+        assert!(networks("10.0.0.0/40").is_err());
+        assert!(networks("").is_err());
+    }
+}

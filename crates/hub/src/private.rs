@@ -1,0 +1,353 @@
+//! Files, replayed: every client of a listener gets the whole stream from its beginning, at its
+//! own pace, on a thread of its own.
+//!
+//! It is the same path as in [`hub`](crate::hub), with a feed that has one subscriber, and pulled
+//! by the client instead of pushed by the sources: read, decode, merge, encode, write.
+
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pcaphub_core::buffer::Pool;
+use pcaphub_core::feed::{Ending, Feed, FeedOptions, Start, Subscriber};
+use pcaphub_core::interface::Interfaces;
+use pcaphub_core::merge::{LaneId, Merge, MergeConfig, Order, WhenIdle};
+use pcaphub_core::stats::DropCounts;
+use tokio::task::JoinSet;
+
+use crate::access::Place;
+use crate::codec;
+use crate::deliver::{Left, Pen, write_due};
+use crate::endpoint::Scheme;
+use crate::event::{Event, Events};
+use crate::framing::{Decoded, Framing, decoder_options};
+use crate::ingest::{Clock, wall_clock};
+use crate::opener::Opener;
+use crate::plan::SourceSpec;
+use crate::source::SourceError;
+use crate::stats::Books;
+
+/// What a private feed's ring may hold. Chunks are written as they are made, so it holds one.
+pub const RING_OCTETS: usize = 2 << 20;
+/// What is merged before it is written, in octets.
+const STEP_OCTETS: usize = 256 << 10;
+/// How long a client gets to close its side after we have closed ours.
+const LINGER: Duration = Duration::from_millis(500);
+
+/// Files that are replayed to each client.
+pub struct Replay {
+    /// The files, in the order given.
+    pub sources: Vec<SourceSpec>,
+    /// How a client's feed is made.
+    pub feed: FeedOptions,
+    /// Time, unless the operator said otherwise.
+    pub order: Order,
+    /// The hub's clock.
+    pub clock: Clock,
+    /// Buffers.
+    pub pool: Pool,
+    /// Through which files are opened.
+    pub opener: Arc<dyn Opener>,
+    /// Where to say what happens.
+    pub events: Events,
+    /// The hub's counts.
+    pub books: Books,
+}
+
+/// One file while it is replayed.
+struct Track {
+    lane: LaneId,
+    reader: Box<dyn Read + Send>,
+    framing: Framing,
+    ended: bool,
+}
+
+impl Replay {
+    /// Serves a TCP client on a thread of its own; `clients` has a task until it is done.
+    pub fn welcome_tcp(
+        self: Arc<Self>,
+        stream: tokio::net::TcpStream,
+        name: String,
+        place: Place,
+        clients: &mut JoinSet<()>,
+    ) {
+        let prepared = stream.into_std().and_then(|stream| {
+            stream.set_nonblocking(false)?;
+            let other = stream.try_clone()?;
+            Ok((stream, other))
+        });
+        match prepared {
+            Ok((stream, other)) => {
+                let closing = move |how| drop(other.shutdown(how));
+                self.welcome(stream.try_clone(), stream, closing, name, place, clients);
+            }
+            Err(error) => self.events.emit(Event::ClientRefused { client: &name, why: &error.to_string() }),
+        }
+    }
+
+    /// Serves a Unix client likewise.
+    pub fn welcome_unix(
+        self: Arc<Self>,
+        stream: tokio::net::UnixStream,
+        name: String,
+        place: Place,
+        clients: &mut JoinSet<()>,
+    ) {
+        let prepared = stream.into_std().and_then(|stream| {
+            stream.set_nonblocking(false)?;
+            let other: UnixStream = stream.try_clone()?;
+            Ok((stream, other))
+        });
+        match prepared {
+            Ok((stream, other)) => {
+                let closing = move |how| drop(other.shutdown(how));
+                self.welcome(stream.try_clone(), stream, closing, name, place, clients);
+            }
+            Err(error) => self.events.emit(Event::ClientRefused { client: &name, why: &error.to_string() }),
+        }
+    }
+
+    fn welcome<S, C>(
+        self: Arc<Self>,
+        reading: io::Result<S>,
+        mut stream: S,
+        closing: C,
+        name: String,
+        place: Place,
+        clients: &mut JoinSet<()>,
+    ) where
+        S: Read + Write + Send + 'static,
+        C: Fn(Shutdown) + Send + 'static,
+    {
+        let (done, ended) = tokio::sync::oneshot::channel::<()>();
+        let replay = self.clone();
+        let client = name.clone();
+        let serve = move || {
+            replay.serve(&client, &mut stream);
+            closing(Shutdown::Write);
+            if let Ok(reading) = reading {
+                linger(reading, &closing);
+            }
+            drop((place, done));
+        };
+        match std::thread::Builder::new().name("client".into()).stack_size(256 << 10).spawn(serve) {
+            Ok(_) => drop(clients.spawn(async move { drop(ended.await) })),
+            Err(error) => self.events.emit(Event::ClientRefused {
+                client: &name,
+                why: &format!("cannot start a thread: {error}"),
+            }),
+        }
+    }
+
+    fn serve(&self, name: &str, stream: &mut dyn Write) {
+        self.events.emit(Event::ClientCame { client: name });
+        let interfaces = Interfaces::new();
+        let mut feed = Feed::new(self.feed.clone(), interfaces.clone());
+        let ring = feed.ring().clone();
+        self.books.add_ring(ring.clone());
+        let mut pen = Pen::new(Subscriber::join(&ring, name.into(), Start::Next), interfaces.clone());
+        let left = match self.play(&mut feed, &interfaces, &mut pen, stream) {
+            Ok(()) => Left::Feed(Ending::Ended),
+            Err(error) => Left::Peer(error),
+        };
+        if matches!(left, Left::Peer(_)) {
+            pen.lay_down();
+        }
+        let counts = pen.subscriber().snapshot();
+        let (packets, lost) =
+            counts.map_or((0, 0), |counts| (counts.delivered, counts.dropped.total() + counts.queued));
+        drop(pen);
+        self.books.retire_ring(&ring);
+        self.events.emit(Event::ClientLeft { client: name, packets, lost, why: &left.to_string() });
+    }
+
+    /// The whole stream, from the first octet to the last.
+    fn play(
+        &self,
+        feed: &mut Feed,
+        interfaces: &Interfaces,
+        pen: &mut Pen,
+        stream: &mut dyn Write,
+    ) -> io::Result<()> {
+        let config = MergeConfig {
+            order: self.order,
+            hold: Duration::ZERO,
+            capacity_octets: usize::MAX,
+            lane_octets: usize::MAX,
+        };
+        let mut merge = Merge::new(config);
+        let mut tracks = self.tracks(&mut merge, interfaces)?;
+        let mut begun = false;
+        let result = loop {
+            // Every lane has something queued or has ended; only then the merge can go on.
+            for (index, track) in tracks.iter_mut().enumerate() {
+                while !track.ended && merge.held_in(track.lane).packets == 0 {
+                    self.read(index, track, &mut merge);
+                }
+            }
+            if !begun && let Some(linktype) = feed.ring().linktype().or_else(|| first_linktype(&tracks)) {
+                feed.expect_linktype(linktype);
+                let header = feed.ring().linktype().unwrap_or(linktype);
+                pen.begin(header);
+                begun = true;
+            }
+            let drained = merge.drain(self.clock.now(), STEP_OCTETS, &mut |batch, run, lane| {
+                let forwarded = run.len() as u64;
+                let index = tracks.iter().position(|track| track.lane == lane).unwrap_or(0);
+                self.books.source(index, |counts| {
+                    counts.forwarded += forwarded;
+                    counts.held = counts.held.saturating_sub(forwarded);
+                });
+                feed.push(batch, run, self.clock.now());
+            });
+            feed.flush(self.clock.now());
+            if let Err(error) = drain_to(pen, stream) {
+                break Err(error);
+            }
+            if drained.packets == 0 && !drained.more && tracks.iter().all(|track| track.ended) {
+                break Ok(());
+            }
+        };
+        self.abandon(&tracks, &merge);
+        if let Some(other) = feed.take_mismatch() {
+            let has = feed.ring().linktype();
+            let has: &(dyn std::fmt::Display + Sync) = has.as_ref().map_or(&"nothing", |linktype| linktype);
+            self.events.emit(Event::LinkTypeMismatch { sink: "listener", has, other });
+        }
+        result
+    }
+
+    fn tracks(&self, merge: &mut Merge<()>, interfaces: &Interfaces) -> io::Result<Vec<Track>> {
+        let open = |(rank, spec): (usize, &SourceSpec)| {
+            let opened = open(spec, self.opener.as_ref());
+            let reader = opened
+                .inspect_err(|why| self.events.emit(Event::SourceFailed { source: &spec.name, why }))?;
+            self.books.source(rank, |counts| counts.opened += 1);
+            let options = decoder_options(&spec.name, spec.named, spec.linktype);
+            Ok(Track {
+                lane: merge.open(rank as u64, WhenIdle::Wait),
+                reader,
+                framing: Framing::new(self.pool.clone(), options, interfaces.clone(), spec.clock_offset),
+                ended: false,
+            })
+        };
+        self.sources.iter().enumerate().map(open).collect()
+    }
+
+    /// One read of a file, and what is decoded from it.
+    fn read(&self, index: usize, track: &mut Track, merge: &mut Merge<()>) {
+        let result = match track.reader.read(track.framing.spare()) {
+            Ok(0) => {
+                self.end(track, merge);
+                track.framing.finish().map_err(|error| error.to_string())
+            }
+            Ok(n) => {
+                let (decoded, result) = track.framing.received(n, wall_clock());
+                self.count(index, &decoded);
+                if !decoded.batch.is_empty() {
+                    merge.push(track.lane, Arc::new(decoded.batch), self.clock.now(), ());
+                }
+                result.map_err(|error| error.to_string())
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+            Err(error) => Err(format!("reading failed: {error}")),
+        };
+        if let Err(why) = result {
+            self.end(track, merge);
+            let name = self.sources.get(index).map_or("", |spec| &spec.name);
+            self.events.emit(Event::SourceFailed { source: name, why: &why });
+            self.books.source(index, |counts| counts.failed = Some(why));
+        }
+    }
+
+    fn end(&self, track: &mut Track, merge: &mut Merge<()>) {
+        if !std::mem::replace(&mut track.ended, true) {
+            merge.close(track.lane);
+        }
+    }
+
+    fn count(&self, index: usize, decoded: &Decoded) {
+        self.books.source(index, |counts| {
+            let packets = decoded.batch.packets.len() as u64;
+            counts.decoded += packets + decoded.dropped.total();
+            counts.held += packets;
+            counts.octets += decoded.octets;
+            counts.dropped.merge(&decoded.dropped);
+            counts.anomalies.merge(&decoded.anomalies);
+        });
+    }
+
+    /// A client that leaves early leaves packets in its merge, which nobody will get.
+    fn abandon(&self, tracks: &[Track], merge: &Merge<()>) {
+        for (index, track) in tracks.iter().enumerate() {
+            let held = merge.held_in(track.lane).packets as u64;
+            let mut closed = DropCounts::default();
+            closed.add(pcaphub_core::stats::DropReason::Closed, held);
+            self.books.source(index, |counts| {
+                counts.held = counts.held.saturating_sub(held);
+                counts.dropped.merge(&closed);
+            });
+        }
+    }
+}
+
+/// Reads a file's header, so that one which is no capture is refused before any client comes.
+///
+/// # Errors
+/// What it is instead, or that it cannot be read.
+pub fn check(spec: &SourceSpec, opener: &dyn Opener) -> Result<(), SourceError> {
+    let cannot = |error: io::Error| SourceError::io(spec, "cannot read it", &error);
+    let mut reader = open(spec, opener).map_err(cannot)?;
+    let options = decoder_options(&spec.name, spec.named, spec.linktype);
+    let mut framing = Framing::new(Pool::new(64 << 10, 0), options, Interfaces::new(), 0);
+    while framing.decoder().format().is_none() {
+        let n = reader.read(framing.spare()).map_err(cannot)?;
+        let result = if n == 0 { framing.finish() } else { framing.received(n, wall_clock()).1 };
+        result.map_err(|error| SourceError::because(spec, error.to_string()))?;
+        if n == 0 {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// A file, or what standard input was redirected from: from its beginning, whoever reads it too.
+fn open(spec: &SourceSpec, opener: &dyn Opener) -> io::Result<Box<dyn Read + Send>> {
+    let path = match spec.endpoint.scheme {
+        Scheme::Stdio => Path::new("/dev/stdin"),
+        _ => Path::new(&spec.endpoint.address),
+    };
+    codec::unpacked(opener.read_file(path)?)
+}
+
+fn first_linktype(tracks: &[Track]) -> Option<pcaphub_core::linktype::LinkType> {
+    tracks.iter().find_map(|track| track.framing.decoder().linktype())
+}
+
+/// Writes what the feed has published.
+fn drain_to(pen: &mut Pen, stream: &mut dyn Write) -> io::Result<()> {
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    write_due(pen, stream)?;
+    while let std::task::Poll::Ready(Ok(())) = pen.poll_fill(&mut cx) {
+        write_due(pen, stream)?;
+    }
+    Ok(())
+}
+
+/// Reads and forgets what the client sent, until it closes: unread octets would turn our close
+/// into a reset, which could overtake the last packets.
+fn linger(mut reading: impl Read + Send + 'static, closing: &impl Fn(Shutdown)) {
+    let (done, ended) = std::sync::mpsc::sync_channel::<()>(1);
+    let discard = move || {
+        let mut buffer = [0; 512];
+        while reading.read(&mut buffer).is_ok_and(|n| n > 0) {}
+        drop(done);
+    };
+    if std::thread::Builder::new().name("linger".into()).stack_size(64 << 10).spawn(discard).is_ok() {
+        let _ = ended.recv_timeout(LINGER);
+        closing(Shutdown::Both);
+    }
+}

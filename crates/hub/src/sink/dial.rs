@@ -1,0 +1,115 @@
+//! Sinks that we dial or start: `tcp://`, `unix:`, `exec:`, `sh:`.
+//!
+//! The subscriber outlives its connections: what was published while the peer was away is
+//! delivered when it is back, as far as the ring still has it.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::net::UnixStream;
+use tokio::process::ChildStdin;
+
+use super::{Context, Sink, SinkError};
+use crate::deliver::{Left, Pen, begin, to_peer};
+use crate::endpoint::Scheme;
+use crate::event::{Event, Events};
+use crate::opener::{Opener, Pipe};
+use crate::plan::{Reconnect, SinkSpec};
+use crate::retry::Backoff;
+use crate::shutdown::Phase;
+use crate::source::{Child, Pending, connect, exec_argv};
+
+struct Dialled {
+    spec: SinkSpec,
+    argv: Vec<String>,
+}
+
+pub(super) fn open(spec: &SinkSpec, _: &dyn Opener, _: &Events) -> Result<Box<dyn Sink>, SinkError> {
+    let argv = match spec.endpoint.scheme {
+        Scheme::Exec | Scheme::Sh => exec_argv(&spec.endpoint),
+        _ => Ok(Vec::new()),
+    };
+    let argv = argv.map_err(|why| SinkError {
+        why: format!("{}: {why}", spec.name),
+        permission: false,
+        usage: true,
+    })?;
+    Ok(Box::new(Dialled { spec: spec.clone(), argv }))
+}
+
+impl Sink for Dialled {
+    fn run(self: Box<Self>, context: Context) -> Pending<'static, Result<(), String>> {
+        let mut pen = context.join(&self.spec.name);
+        Box::pin(async move {
+            let shutdown = context.shutdown.clone();
+            tokio::select! {
+                result = self.deliver(&context, &mut pen) => result,
+                () = shutdown.reached(Phase::Stopping) => Ok(()),
+            }
+        })
+    }
+}
+
+impl Dialled {
+    async fn deliver(&self, context: &Context, pen: &mut Pen) -> Result<(), String> {
+        let mut backoff = Backoff::default();
+        loop {
+            if begin(pen).await.is_err() {
+                return Ok(());
+            }
+            let started = Instant::now();
+            let why = match self.connection(context, pen).await {
+                Ok(Left::Feed(_)) => return Ok(()),
+                Ok(left @ Left::Peer(_)) => left.to_string(),
+                Err(error) if error.kind() == io::ErrorKind::NotFound && !self.argv.is_empty() => {
+                    return Err(format!("{}: not installed or not in PATH", self.spec.name));
+                }
+                Err(error) => format!("cannot connect: {error}"),
+            };
+            if self.spec.reconnect == Reconnect::No {
+                return Err(format!("{}: {why}", self.spec.name));
+            }
+            let pause = backoff.next_pause(started.elapsed());
+            context.events.emit(Event::SinkRetried { sink: &self.spec.name, why: &why, pause });
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// One connection from its beginning to its end.
+    async fn connection(&self, context: &Context, pen: &mut Pen) -> io::Result<Left> {
+        let endpoint = &self.spec.endpoint;
+        match endpoint.scheme {
+            Scheme::Tcp => {
+                let mut stream = connect(&context.opener, &endpoint.address, self.spec.bind).await?;
+                let (reader, writer) = stream.split();
+                Ok(to_peer(pen, reader, writer).await)
+            }
+            Scheme::Unix => {
+                let stream = context.opener.connect_unix(Path::new(&endpoint.address))?;
+                let mut stream = UnixStream::from_std(stream)?;
+                let (reader, writer) = stream.split();
+                Ok(to_peer(pen, reader, writer).await)
+            }
+            _ => self.child(&context.opener, &context.events, pen).await,
+        }
+    }
+
+    async fn child(&self, opener: &Arc<dyn Opener>, events: &Events, pen: &mut Pen) -> io::Result<Left> {
+        let mut process = opener.spawn(&self.argv, Pipe::Stdin)?;
+        let stdin = process.stdin.take().ok_or_else(|| io::Error::other("it has no standard input"))?;
+        let stdin = ChildStdin::from_std(stdin)?;
+        let child = Child::new(process, self.spec.name.clone(), events.clone());
+        let left = {
+            let mut stdin = stdin;
+            to_peer(pen, tokio::io::empty(), &mut stdin).await
+        };
+        match child.finished().await {
+            Some(status) if !status.success() && matches!(left, Left::Feed(_)) => {
+                Ok(Left::Peer(io::Error::other(format!("the command ended with {status}"))))
+            }
+            _ => Ok(left),
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! Files and standard output as sinks.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+
+use pcaphub_core::feed::Ending;
+
+use super::{Context, Sink, SinkError};
+use crate::codec::{self, Finish};
+use crate::deliver::{Left, to_writer};
+use crate::event::Events;
+use crate::opener::Opener;
+use crate::plan::SinkSpec;
+use crate::source::Pending;
+
+/// What a pipe on standard output is asked to hold: one system call's worth of ours.
+const PIPE_OCTETS: usize = 1 << 20;
+
+struct Writing {
+    name: String,
+    writer: Box<dyn Finish>,
+    /// A reader that closes standard output has what it wanted.
+    quiet: bool,
+}
+
+pub(super) fn open(spec: &SinkSpec, opener: &dyn Opener, _: &Events) -> Result<Box<dyn Sink>, SinkError> {
+    let path = PathBuf::from(&spec.endpoint.address);
+    let opened = opener.write_file(&path).and_then(|file| codec::packing(&path, file));
+    let writer = opened.map_err(|error| {
+        let symlink = std::fs::symlink_metadata(&path).is_ok_and(|m| m.file_type().is_symlink());
+        let what = if symlink { "cannot write it, it is a symbolic link" } else { "cannot write it" };
+        SinkError::io(spec, what, &error)
+    })?;
+    Ok(Box::new(Writing { name: spec.name.to_string(), writer, quiet: false }))
+}
+
+pub(super) fn open_stdout(spec: &SinkSpec, _: &dyn Opener, _: &Events) -> Result<Box<dyn Sink>, SinkError> {
+    let stdout = io::stdout();
+    if rustix::termios::isatty(&stdout) {
+        let why = "standard output is a terminal, and packets are not text; pipe it, e.g. `| tshark -r -`, or write a file with -w FILE";
+        return Err(SinkError { why: why.into(), permission: false, usage: true });
+    }
+    let owned = stdout.as_fd().try_clone_to_owned();
+    let file = File::from(owned.map_err(|error| SinkError::io(spec, "cannot write it", &error))?);
+    // Fails where it is no pipe, or where the system allows less: either is fine.
+    let _ = rustix::pipe::fcntl_setpipe_size(&file, PIPE_OCTETS);
+    Ok(Box::new(Writing { name: spec.name.to_string(), writer: Box::new(file), quiet: true }))
+}
+
+impl Sink for Writing {
+    fn run(mut self: Box<Self>, context: Context) -> Pending<'static, Result<(), String>> {
+        let mut pen = context.join(&self.name);
+        let (done, ended) = tokio::sync::oneshot::channel();
+        let deliver = move || {
+            let left = to_writer(&mut pen, &mut self.writer);
+            let finished = self.writer.finish();
+            let result = match (left, finished) {
+                (Left::Peer(error), _) if self.quiet && error.kind() == io::ErrorKind::BrokenPipe => Ok(true),
+                (Left::Peer(error), _) | (Left::Feed(Ending::Ended), Err(error)) => Err(error.to_string()),
+                (Left::Feed(_), _) => Ok(false),
+            };
+            let _ = done.send(result.map_err(|error| format!("{}: {error}", self.name)));
+        };
+        let started = std::thread::Builder::new().name("sink".into()).spawn(deliver);
+        Box::pin(async move {
+            started.map_err(|error| format!("cannot start a thread: {error}"))?;
+            ended.await.unwrap_or(Ok(false)).map(drop)
+        })
+    }
+}

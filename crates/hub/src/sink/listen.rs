@@ -1,0 +1,199 @@
+//! Sinks that clients connect to: `tcp-listen://` and `unix-listen:`.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use pcaphub_core::linktype::LinkType;
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::task::JoinSet;
+
+use super::{Context, Sink, SinkError};
+use crate::access::{self, Access, Place};
+use crate::deliver::{Left, Pen, begin, to_peer};
+use crate::event::{Event, Events};
+use crate::opener::{Opener, set_keepalive};
+use crate::plan::SinkSpec;
+use crate::shutdown::Phase;
+use crate::source::Pending;
+
+struct Tcp {
+    listeners: Vec<TcpListener>,
+    access: Access,
+}
+
+pub(super) fn open_tcp(
+    spec: &SinkSpec,
+    opener: &dyn Opener,
+    events: &Events,
+) -> Result<Box<dyn Sink>, SinkError> {
+    let access = Access { allow: spec.allow.clone(), deny: spec.deny.clone() };
+    let refused = |refused: access::Refused| SinkError {
+        why: refused.why,
+        permission: refused.permission,
+        usage: refused.usage,
+    };
+    let listeners = access::listen(opener, &spec.endpoint, &access).map_err(refused)?;
+    for address in listeners.iter().filter_map(|listener| listener.local_addr().ok()) {
+        events.emit(Event::Listening { address: &address.to_string(), role: "clients" });
+    }
+    Ok(Box::new(Tcp { listeners, access }))
+}
+
+impl Sink for Tcp {
+    fn run(self: Box<Self>, context: Context) -> Pending<'static, Result<(), String>> {
+        Box::pin(async move {
+            let mut clients = JoinSet::new();
+            loop {
+                tokio::select! {
+                    (stream, peer) = access::accept(&self.listeners, &context.events) => {
+                        if let Some(place) = self.admit(&context, peer) {
+                            welcome_tcp(stream, peer, place, &context, &mut clients);
+                        }
+                    }
+                    Some(_) = clients.join_next() => {}
+                    () = context.shutdown.reached(Phase::Draining) => break,
+                }
+            }
+            drop(self);
+            farewell(clients, &context).await;
+            Ok(())
+        })
+    }
+}
+
+impl Tcp {
+    fn admit(&self, context: &Context, peer: SocketAddr) -> Option<Place> {
+        let admitted = match self.access.admits(peer.ip()) {
+            true => context.clients.admit(Some(peer.ip())),
+            false => Err("its address is not in allow="),
+        };
+        let refused =
+            |why: &&str| context.events.emit(Event::ClientRefused { client: &peer.to_string(), why });
+        admitted.inspect_err(refused).ok()
+    }
+}
+
+fn welcome_tcp(
+    stream: TcpStream,
+    peer: SocketAddr,
+    place: Place,
+    context: &Context,
+    clients: &mut JoinSet<()>,
+) {
+    // Neither can fail on a socket that is connected; one that no longer is, is found by its write.
+    let _ = stream.set_nodelay(true);
+    let _ = set_keepalive((&stream).into());
+    let name = peer.to_string();
+    if let Some(replay) = &context.replay {
+        replay.clone().welcome_tcp(stream, name, place, clients);
+        return;
+    }
+    let pen = context.join(&name);
+    let context = context.clone();
+    clients.spawn(async move {
+        let mut stream = stream;
+        let (reader, writer) = stream.split();
+        serve(pen, &name, reader, writer, &context).await;
+        drop(place);
+    });
+}
+
+struct Unix {
+    listener: UnixListener,
+    path: std::path::PathBuf,
+}
+
+pub(super) fn open_unix(
+    spec: &SinkSpec,
+    opener: &dyn Opener,
+    events: &Events,
+) -> Result<Box<dyn Sink>, SinkError> {
+    let path = std::path::PathBuf::from(&spec.endpoint.address);
+    let listener = opener.listen_unix(&path).and_then(UnixListener::from_std);
+    let listener = listener.map_err(|error| SinkError::io(spec, "cannot listen", &error))?;
+    events.emit(Event::Listening { address: &spec.endpoint.to_string(), role: "clients" });
+    Ok(Box::new(Unix { listener, path }))
+}
+
+impl Sink for Unix {
+    fn run(self: Box<Self>, context: Context) -> Pending<'static, Result<(), String>> {
+        Box::pin(async move {
+            let mut clients = JoinSet::new();
+            let mut number = 0u64;
+            loop {
+                tokio::select! {
+                    stream = access::accept_unix(&self.listener, &context.events) => {
+                        number += 1;
+                        let name = format!("unix:{}#{number}", self.path.display());
+                        match context.clients.admit(None) {
+                            Ok(place) => welcome_unix(stream, name, place, &context, &mut clients),
+                            Err(why) => context.events.emit(Event::ClientRefused { client: &name, why }),
+                        }
+                    }
+                    Some(_) = clients.join_next() => {}
+                    () = context.shutdown.reached(Phase::Draining) => break,
+                }
+            }
+            let _ = std::fs::remove_file(&self.path);
+            farewell(clients, &context).await;
+            Ok(())
+        })
+    }
+}
+
+fn welcome_unix(
+    stream: UnixStream,
+    name: String,
+    place: Place,
+    context: &Context,
+    clients: &mut JoinSet<()>,
+) {
+    if let Some(replay) = &context.replay {
+        replay.clone().welcome_unix(stream, name, place, clients);
+        return;
+    }
+    let pen = context.join(&name);
+    let context = context.clone();
+    clients.spawn(async move {
+        let mut stream = stream;
+        let (reader, writer) = stream.split();
+        serve(pen, &name, reader, writer, &context).await;
+        drop(place);
+    });
+}
+
+/// One client, from its header to its end.
+async fn serve<R, W>(mut pen: Pen, name: &str, reader: R, writer: W, context: &Context)
+where
+    R: tokio::io::AsyncRead + Unpin,
+    W: tokio::io::AsyncWrite + Unpin,
+{
+    context.events.emit(Event::ClientCame { client: name });
+    let left = match begin_in_time(&mut pen, context).await {
+        Ok(()) => to_peer(&mut pen, reader, writer).await,
+        Err(ending) => Left::Feed(ending),
+    };
+    let counts = pen.subscriber().snapshot();
+    let (packets, lost) =
+        counts.map_or((0, 0), |counts| (counts.delivered, counts.dropped.total() + counts.queued));
+    context.events.emit(Event::ClientLeft { client: name, packets, lost, why: &left.to_string() });
+}
+
+/// A header within a second, assumed if need be: some clients freeze until they have it.
+async fn begin_in_time(pen: &mut Pen, context: &Context) -> Result<(), pcaphub_core::feed::Ending> {
+    let wait: Duration = context.limits.header_wait;
+    if let Ok(begun) = tokio::time::timeout(wait, begin(pen)).await {
+        return begun;
+    }
+    context.ring.assume_linktype(LinkType::ETHERNET);
+    begin(pen).await
+}
+
+/// The feed has ended: clients get what is queued for them, unless the hub gives up.
+async fn farewell(mut clients: JoinSet<()>, context: &Context) {
+    let all = async { while clients.join_next().await.is_some() {} };
+    tokio::select! {
+        () = all => {}
+        () = context.shutdown.reached(Phase::Stopping) => {}
+    }
+}

@@ -1,0 +1,268 @@
+//! Sinks: where a feed's octets go. One file per kind of endpoint, and one row in [`SINKS`] each;
+//! parsing, help and the contract tests go by that table.
+
+mod dial;
+mod file;
+mod listen;
+mod null;
+
+use std::io;
+use std::sync::Arc;
+
+use pcaphub_core::feed::{History, Ring, Start, Subscriber};
+use pcaphub_core::format::Format;
+use pcaphub_core::interface::Interfaces;
+use thiserror::Error;
+
+use crate::access::Clients;
+use crate::deliver::Pen;
+use crate::endpoint::{Endpoint, Scheme};
+use crate::event::Events;
+use crate::gate::Gate;
+use crate::ingest::Clock;
+use crate::limits::Limits;
+use crate::opener::Opener;
+use crate::plan::{self, Key, PlanError, Reading, Reconnect, SinkSpec};
+use crate::private::Replay;
+use crate::shutdown::Shutdown;
+use crate::source::Pending;
+
+/// What a running sink works with.
+#[derive(Clone)]
+pub struct Context {
+    /// The feed it reads from.
+    pub ring: Arc<Ring>,
+    /// The hub's interface table.
+    pub interfaces: Interfaces,
+    /// Draining: no new clients, the feed has ended. Stopping: give up.
+    pub shutdown: Shutdown,
+    /// What holds sources back until somebody is there.
+    pub gate: Gate,
+    /// Through which everything is opened.
+    pub opener: Arc<dyn Opener>,
+    /// Where to say what happens.
+    pub events: Events,
+    /// The clients of all listeners.
+    pub clients: Clients,
+    /// Bounds.
+    pub limits: Arc<Limits>,
+    /// The hub's clock.
+    pub clock: Clock,
+    /// Set where every client gets the files from their beginning.
+    pub replay: Option<Arc<Replay>>,
+}
+
+impl Context {
+    /// Joins the feed, and lets sources go that waited for somebody to do so.
+    pub fn join(&self, name: &str) -> Pen {
+        let start = match self.ring.options().history {
+            History::None => Start::Next,
+            _ => Start::History(self.clock.now()),
+        };
+        let subscriber = Subscriber::join(&self.ring, name.into(), start);
+        self.gate.open();
+        Pen::new(subscriber, self.interfaces.clone())
+    }
+}
+
+/// An opened sink.
+pub trait Sink: Send {
+    /// Delivers until the feed has ended or the sink is told to stop. What went wrong for good
+    /// is returned.
+    fn run(self: Box<Self>, context: Context) -> Pending<'static, Result<(), String>>;
+}
+
+/// Opens a sink of one kind; what fails here is fatal at start.
+pub type Open = fn(&SinkSpec, &dyn Opener, &Events) -> Result<Box<dyn Sink>, SinkError>;
+
+/// A row of the table.
+pub struct SinkKind {
+    /// Which endpoints it is for.
+    pub scheme: Scheme,
+    /// How they are written.
+    pub example: &'static str,
+    /// What they do, for `--help`.
+    pub help: &'static str,
+    /// Options besides those that every sink has.
+    pub keys: &'static [Key],
+    /// Whether it has clients that come and go.
+    pub listens: bool,
+    /// Opens one.
+    pub open: Open,
+}
+
+/// Options of every sink.
+pub const COMMON: &[Key] = &[
+    Key { name: "name", help: "what it is called in messages" },
+    Key { name: "format", help: "pcap, pcap-ns or pcapng" },
+    Key { name: "on-slow", help: "wait, drop or disconnect" },
+    Key { name: "linktype", help: "linktype of the pcap header, before any source is known" },
+    Key { name: "dedup", help: "drop packets that came from another source within this time" },
+];
+
+const HISTORY: Key = Key { name: "history", help: "what a new client gets of the past: 30s or 64MiB" };
+const ALLOW: Key = Key { name: "allow", help: "networks that may connect, or any" };
+const DENY: Key = Key { name: "deny", help: "networks that may not" };
+const BIND: Key = Key { name: "bind", help: "local address to dial from" };
+const RECONNECT: Key = Key { name: "reconnect", help: "error, always or no" };
+
+/// Every kind of sink that is built.
+pub static SINKS: &[SinkKind] = &[
+    SinkKind {
+        scheme: Scheme::File,
+        example: "PATH",
+        help: "a file; by extension .pcap or .pcapng, with .gz or .zst packed",
+        keys: &[],
+        listens: false,
+        open: file::open,
+    },
+    SinkKind {
+        scheme: Scheme::Stdio,
+        example: "-",
+        help: "standard output",
+        keys: &[],
+        listens: false,
+        open: file::open_stdout,
+    },
+    SinkKind {
+        scheme: Scheme::Tcp,
+        example: "tcp://HOST[:57012]",
+        help: "push to a listening analyzer (NetworkMiner, Arkime, Xplico), and again when it comes back",
+        keys: &[BIND, RECONNECT],
+        listens: false,
+        open: dial::open,
+    },
+    SinkKind {
+        scheme: Scheme::TcpListen,
+        example: "tcp-listen://[ADDR][:57012]",
+        help: "clients connect to us",
+        keys: &[ALLOW, DENY, HISTORY],
+        listens: true,
+        open: listen::open_tcp,
+    },
+    SinkKind {
+        scheme: Scheme::Unix,
+        example: "unix:PATH",
+        help: "push to a listening Unix socket",
+        keys: &[RECONNECT],
+        listens: false,
+        open: dial::open,
+    },
+    SinkKind {
+        scheme: Scheme::UnixListen,
+        example: "unix-listen:PATH",
+        help: "clients connect to our Unix socket",
+        keys: &[HISTORY],
+        listens: true,
+        open: listen::open_unix,
+    },
+    SinkKind {
+        scheme: Scheme::Exec,
+        example: "exec:'COMMAND ARG...'",
+        help: "the standard input of a command; no shell",
+        keys: &[RECONNECT],
+        listens: false,
+        open: dial::open,
+    },
+    SinkKind {
+        scheme: Scheme::Sh,
+        example: "sh:'COMMAND | COMMAND'",
+        help: "the same through /bin/sh",
+        keys: &[RECONNECT],
+        listens: false,
+        open: dial::open,
+    },
+    SinkKind {
+        scheme: Scheme::Null,
+        example: "null:",
+        help: "count and discard",
+        keys: &[],
+        listens: false,
+        open: null::open,
+    },
+];
+
+/// Schemes that are planned as sinks: which part is missing, and what to use meanwhile.
+const NOT_BUILT: &[(Scheme, &str, &str)] = &[
+    (Scheme::Tls, "TLS", "; use exec:'socat - OPENSSL:HOST:PORT'"),
+    (Scheme::TlsListen, "TLS", "; use stunnel before tcp-listen://"),
+    (Scheme::If, "injection", "; use exec:'tcpreplay -i NAME -'"),
+    (Scheme::Nats, "the message bus", ""),
+];
+
+/// Why a sink could not be set up at start.
+#[derive(Debug, Error)]
+#[error("{why}")]
+pub struct SinkError {
+    /// What failed, and what to do.
+    pub why: String,
+    /// Whether rights were missing.
+    pub permission: bool,
+    /// Whether it was asked for in a way that is never granted.
+    pub usage: bool,
+}
+
+impl SinkError {
+    fn io(spec: &SinkSpec, what: &str, error: &io::Error) -> Self {
+        let permission = error.kind() == io::ErrorKind::PermissionDenied;
+        SinkError { why: format!("{}: {what}: {error}", spec.name), permission, usage: false }
+    }
+}
+
+/// The row for an endpoint.
+pub fn kind(spec: &SinkSpec) -> Option<&'static SinkKind> {
+    SINKS.iter().find(|kind| kind.scheme == spec.endpoint.scheme)
+}
+
+/// Reads an endpoint as a sink.
+///
+/// # Errors
+/// A scheme that is no sink or not built, an unknown option, a bad value.
+pub fn spec(endpoint: Endpoint) -> Result<SinkSpec, PlanError> {
+    let Some(kind) = SINKS.iter().find(|kind| kind.scheme == endpoint.scheme) else {
+        return Err(match NOT_BUILT.iter().find(|(scheme, _, _)| *scheme == endpoint.scheme) {
+            Some((_, part, instead)) => {
+                PlanError::NotBuilt { what: format!("sink {endpoint}"), part, instead }
+            }
+            None => PlanError::Refused(format!("{endpoint} cannot be a sink, only a source")),
+        });
+    };
+    if endpoint.scheme == Scheme::File && endpoint.address.ends_with('/') {
+        return Err(PlanError::NotBuilt {
+            what: format!("sink {endpoint}"),
+            part: "recording into rotating files",
+            instead: "; give a file name",
+        });
+    }
+    let options = Reading::new(&endpoint, &[COMMON, kind.keys])?;
+    let name = options.value("name", |text| Ok(text.to_owned()))?;
+    Ok(SinkSpec {
+        name: name.unwrap_or_else(|| endpoint.to_string()).into(),
+        format: options.value("format", plan::format)?.or_else(|| default_format(&endpoint)),
+        on_slow: options.value("on-slow", plan::on_slow)?,
+        history: options.value("history", plan::history)?.unwrap_or(History::None),
+        linktype: options.value("linktype", plan::linktype)?,
+        dedup: options.value("dedup", plan::duration)?,
+        allow: options.value("allow", plan::networks)?,
+        deny: options.value("deny", plan::networks)?.unwrap_or_default(),
+        bind: options.value("bind", plan::address)?,
+        reconnect: options.value("reconnect", plan::reconnect)?.unwrap_or(Reconnect::Error),
+        endpoint,
+    })
+}
+
+/// The format an endpoint has by itself; `None` for standard output, which takes the source's.
+fn default_format(endpoint: &Endpoint) -> Option<Format> {
+    match endpoint.scheme {
+        Scheme::Stdio => None,
+        Scheme::File => {
+            let path = endpoint.address.trim_end_matches(".gz").trim_end_matches(".zst");
+            Some(if path.ends_with(".pcapng") || path.ends_with(".ntar") {
+                Format::PcapNg
+            } else {
+                Format::Pcap
+            })
+        }
+        _ => Some(Format::Pcap),
+    }
+}

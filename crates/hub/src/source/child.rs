@@ -1,0 +1,133 @@
+//! A child process of ours: its group is ended with us, its stderr is shown, made safe.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child as Process, ChildStderr, ExitStatus};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use crate::event::{Event, Events};
+
+/// Lines of a child's stderr that are shown in a second; a child in trouble says it at once, and
+/// one that floods says nothing new.
+const LINES_PER_SECOND: u32 = 10;
+/// The longest line that is collected, in octets.
+const LINE: u64 = 1000;
+/// How long a child gets to end after SIGTERM.
+const GRACE: Duration = Duration::from_secs(2);
+/// How often it is looked after meanwhile.
+const TICK: Duration = Duration::from_millis(20);
+
+/// A running child. Dropping it ends its whole process group: SIGTERM, and SIGKILL 2 s later.
+pub struct Child {
+    process: Option<Process>,
+    group: Option<Pid>,
+    name: Arc<str>,
+    events: Events,
+}
+
+impl Child {
+    /// Looks after a process that was just started.
+    pub fn new(mut process: Process, name: Arc<str>, events: Events) -> Self {
+        if let Some(stderr) = process.stderr.take() {
+            show(stderr, name.clone(), events.clone());
+        }
+        let group = i32::try_from(process.id()).ok().and_then(Pid::from_raw);
+        Child { process: Some(process), group, name, events }
+    }
+
+    /// Its status, once its output has ended; a child that lingers is ended.
+    pub async fn ended(mut self) -> Option<ExitStatus> {
+        let (process, group) = (self.process.take()?, self.group);
+        let status = tokio::task::spawn_blocking(move || reap(process, group, false)).await.ok().flatten();
+        if let Some(status) = status {
+            self.events.emit(Event::ChildExited { command: &self.name, status: &status.to_string() });
+        }
+        status
+    }
+}
+
+impl Child {
+    /// Its status, however long it takes: it may still be at work on what it was given.
+    pub async fn finished(mut self) -> Option<ExitStatus> {
+        while let Some(process) = &mut self.process {
+            match process.try_wait() {
+                Ok(None) => tokio::time::sleep(TICK).await,
+                status => {
+                    self.process = None;
+                    return status.ok().flatten();
+                }
+            }
+        }
+        None
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if let Some(process) = self.process.take() {
+            reap(process, self.group, true);
+        }
+    }
+}
+
+/// Waits for a child's end for a while, then asks, then insists.
+fn reap(mut process: Process, group: Option<Pid>, now: bool) -> Option<ExitStatus> {
+    let signal = |signal| group.map(|group| kill_process_group(group, signal));
+    let waited = if now { None } else { wait(&mut process, GRACE) };
+    let status = waited.or_else(|| {
+        signal(Signal::TERM);
+        wait(&mut process, GRACE)
+    });
+    // Also where the child itself is gone: it may have left others in its group.
+    signal(Signal::KILL);
+    status.or_else(|| process.wait().ok())
+}
+
+fn wait(process: &mut Process, time: Duration) -> Option<ExitStatus> {
+    let until = Instant::now() + time;
+    while Instant::now() < until {
+        if let Ok(Some(status)) = process.try_wait() {
+            return Some(status);
+        }
+        std::thread::sleep(TICK);
+    }
+    None
+}
+
+/// Shows what a child says, on a thread of its own, for as long as its stderr is open.
+fn show(stderr: ChildStderr, name: Arc<str>, events: Events) {
+    let lines = move || {
+        let mut reader = BufReader::new(stderr);
+        let (mut second, mut shown, mut suppressed) = (Instant::now(), 0, 0);
+        let mut line = Vec::new();
+        while let Ok(n) = (&mut reader).take(LINE).read_until(b'\n', &mut line) {
+            if n == 0 {
+                return;
+            }
+            if second.elapsed() >= Duration::from_secs(1) {
+                (second, shown) = (Instant::now(), 0);
+            }
+            if shown < LINES_PER_SECOND {
+                let text = String::from_utf8_lossy(&line);
+                events.emit(Event::ChildSaid { source: &name, line: text.trim_end(), suppressed });
+                (shown, suppressed) = (shown + 1, 0);
+            } else {
+                suppressed += 1;
+            }
+            line.clear();
+        }
+    };
+    // Without the thread the child's words are lost, which is no reason to stop.
+    let _ = std::thread::Builder::new().name("child stderr".into()).spawn(lines);
+}
+
+/// A command line into its words, by the rules of POSIX quoting, without a shell.
+///
+/// # Errors
+/// What is wrong with the quoting.
+pub fn split_command(text: &str) -> Result<Vec<String>, String> {
+    let words = shell_words::split(text).map_err(|error| format!("`{text}`: {error}"))?;
+    if words.is_empty() { Err("the command is empty".into()) } else { Ok(words) }
+}

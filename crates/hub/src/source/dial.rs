@@ -1,0 +1,120 @@
+//! Sockets that we dial: `tcp://` and `unix:`.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpStream, UnixStream, lookup_host};
+use tokio::task::JoinSet;
+
+use super::{Context, OpenError, Opened, Pending, Reader, Source, SourceError};
+use crate::opener::Opener;
+use crate::plan::SourceSpec;
+
+/// How long one address gets before the next one of the same name is tried as well (RFC 8305,
+/// section 5).
+const STAGGER: Duration = Duration::from_millis(250);
+/// How long all addresses of a name get together.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Connects to `address` (`HOST:PORT`): every address that the name has, the next one a quarter
+/// of a second after the last; the first that answers wins.
+///
+/// # Errors
+/// What the last address said, or that the name has none, or that none answered within 10 s.
+pub async fn connect(opener: &Arc<dyn Opener>, address: &str, bind: Option<IpAddr>) -> io::Result<TcpStream> {
+    let attempts = async {
+        let resolved: Vec<SocketAddr> = lookup_host(address).await?.collect();
+        race(opener, resolved, bind).await
+    };
+    let timed_out = || io::Error::new(io::ErrorKind::TimedOut, "no answer within 10 s");
+    tokio::time::timeout(TIMEOUT, attempts).await.unwrap_or_else(|_| Err(timed_out()))
+}
+
+async fn race(
+    opener: &Arc<dyn Opener>,
+    addresses: Vec<SocketAddr>,
+    bind: Option<IpAddr>,
+) -> io::Result<TcpStream> {
+    let same_family = |a: &SocketAddr| bind.is_none_or(|bind| bind.is_ipv4() == a.is_ipv4());
+    let mut addresses = addresses.into_iter().filter(same_family);
+    let mut attempts = JoinSet::new();
+    let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address that fits");
+    loop {
+        let next = addresses.next();
+        let more = next.is_some();
+        if let Some(address) = next {
+            let opener = opener.clone();
+            attempts.spawn(async move { dial(opener.as_ref(), address, bind).await });
+        }
+        let pause = if more { STAGGER } else { TIMEOUT };
+        match tokio::time::timeout(pause, attempts.join_next()).await {
+            Ok(Some(Ok(Ok(stream)))) => return Ok(stream),
+            Ok(Some(Ok(Err(error)))) => failure = error,
+            Ok(None) if !more => return Err(failure),
+            _ => {}
+        }
+    }
+}
+
+async fn dial(opener: &dyn Opener, address: SocketAddr, bind: Option<IpAddr>) -> io::Result<TcpStream> {
+    let socket = opener.tcp_socket(address, bind)?;
+    let stream = tokio::net::TcpSocket::from_std_stream(socket.into()).connect(address).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+struct Tcp {
+    name: Arc<str>,
+    address: String,
+    bind: Option<IpAddr>,
+    opener: Arc<dyn Opener>,
+}
+
+pub(super) fn open_tcp(spec: &SourceSpec, context: &Context) -> Result<Box<dyn Source>, SourceError> {
+    Ok(Box::new(Tcp {
+        name: spec.name.clone(),
+        address: spec.endpoint.address.clone(),
+        bind: spec.bind,
+        opener: context.opener.clone(),
+    }))
+}
+
+impl Source for Tcp {
+    fn next(&mut self) -> Pending<'_, Result<Option<Opened>, OpenError>> {
+        Box::pin(async {
+            match connect(&self.opener, &self.address, self.bind).await {
+                Ok(stream) => {
+                    let reader = Reader::Async(Box::new(stream));
+                    Ok(Some(Opened { reader, name: self.name.clone(), child: None }))
+                }
+                Err(error) => Err(OpenError::Later(format!("cannot connect: {error}"))),
+            }
+        })
+    }
+}
+
+struct Unix {
+    name: Arc<str>,
+    path: PathBuf,
+    opener: Arc<dyn Opener>,
+}
+
+pub(super) fn open_unix(spec: &SourceSpec, context: &Context) -> Result<Box<dyn Source>, SourceError> {
+    let path = PathBuf::from(&spec.endpoint.address);
+    Ok(Box::new(Unix { name: spec.name.clone(), path, opener: context.opener.clone() }))
+}
+
+impl Source for Unix {
+    fn next(&mut self) -> Pending<'_, Result<Option<Opened>, OpenError>> {
+        let stream = self.opener.connect_unix(&self.path).and_then(UnixStream::from_std);
+        let opened = stream.map(|stream| {
+            let reader = Reader::Async(Box::new(stream));
+            Some(Opened { reader, name: self.name.clone(), child: None })
+        });
+        let failed = |error| OpenError::Later(format!("cannot connect: {error}"));
+        Box::pin(std::future::ready(opened.map_err(failed)))
+    }
+}

@@ -1,0 +1,103 @@
+//! Sockets that producers connect to: `tcp-listen://` and `unix-listen:`.
+
+use std::sync::Arc;
+
+use tokio::net::{TcpListener, UnixListener};
+
+use super::{Context, OpenError, Opened, Pending, Reader, Source, SourceError};
+use crate::access::{self, Access};
+use crate::endpoint::Endpoint;
+use crate::event::{Event, Events};
+use crate::opener::set_keepalive;
+use crate::plan::{self, Reading, SourceSpec};
+
+struct Tcp {
+    name: Arc<str>,
+    named: bool,
+    listeners: Vec<TcpListener>,
+    access: Access,
+    events: Events,
+}
+
+pub(super) fn open_tcp(spec: &SourceSpec, context: &Context) -> Result<Box<dyn Source>, SourceError> {
+    let access = access_of(&spec.endpoint).map_err(|why| SourceError::because(spec, why))?;
+    let bound = access::listen(context.opener.as_ref(), &spec.endpoint, &access);
+    let listeners = bound.map_err(|refused| SourceError {
+        source_name: spec.name.to_string(),
+        permission: refused.permission,
+        usage: refused.usage,
+        why: refused.why,
+    })?;
+    for listener in &listeners {
+        if let Ok(address) = listener.local_addr() {
+            context.events.emit(Event::Listening { address: &address.to_string(), role: "producers" });
+        }
+    }
+    Ok(Box::new(Tcp {
+        name: spec.name.clone(),
+        named: spec.named,
+        listeners,
+        access,
+        events: context.events.clone(),
+    }))
+}
+
+fn access_of(endpoint: &Endpoint) -> Result<Access, String> {
+    let keys =
+        super::SOURCES.iter().find(|kind| kind.scheme == endpoint.scheme).map_or(&[][..], |kind| kind.keys);
+    let read = || {
+        let options = Reading::new(endpoint, &[super::COMMON, keys])?;
+        let deny = options.value("deny", plan::networks)?.unwrap_or_default();
+        Ok::<_, plan::PlanError>(Access { allow: options.value("allow", plan::networks)?, deny })
+    };
+    read().map_err(|error| error.to_string())
+}
+
+impl Source for Tcp {
+    fn next(&mut self) -> Pending<'_, Result<Option<Opened>, OpenError>> {
+        Box::pin(async {
+            loop {
+                let (stream, peer) = access::accept(&self.listeners, &self.events).await;
+                if !self.access.admits(peer.ip()) {
+                    let why = "its address is not in allow=";
+                    self.events.emit(Event::ProducerRefused {
+                        source: &self.name,
+                        peer: &peer.to_string(),
+                        why,
+                    });
+                    continue;
+                }
+                let _ = set_keepalive((&stream).into());
+                // By address, not by port: a producer that comes back finds its interfaces.
+                let name =
+                    if self.named { self.name.clone() } else { peer.ip().to_canonical().to_string().into() };
+                let reader = Reader::Async(Box::new(stream));
+                return Ok(Some(Opened { reader, name, child: None }));
+            }
+        })
+    }
+}
+
+struct Unix {
+    name: Arc<str>,
+    listener: UnixListener,
+    events: Events,
+}
+
+pub(super) fn open_unix(spec: &SourceSpec, context: &Context) -> Result<Box<dyn Source>, SourceError> {
+    let path = std::path::Path::new(&spec.endpoint.address);
+    let listener = context.opener.listen_unix(path).and_then(UnixListener::from_std);
+    let listener = listener.map_err(|error| SourceError::io(spec, "cannot listen", &error))?;
+    context.events.emit(Event::Listening { address: &spec.endpoint.to_string(), role: "producers" });
+    Ok(Box::new(Unix { name: spec.name.clone(), listener, events: context.events.clone() }))
+}
+
+impl Source for Unix {
+    fn next(&mut self) -> Pending<'_, Result<Option<Opened>, OpenError>> {
+        Box::pin(async {
+            let stream = access::accept_unix(&self.listener, &self.events).await;
+            let reader = Reader::Async(Box::new(stream));
+            Ok(Some(Opened { reader, name: self.name.clone(), child: None }))
+        })
+    }
+}

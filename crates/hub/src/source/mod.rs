@@ -1,0 +1,299 @@
+//! Sources: where capture octets come from. One file per kind of endpoint, and one row in
+//! [`SOURCES`] each; parsing, help and the contract tests go by that table.
+
+mod child;
+mod demo;
+mod dial;
+mod exec;
+mod file;
+mod listen;
+
+pub use child::{Child, split_command};
+pub use dial::connect;
+pub use exec::argv as exec_argv;
+
+use std::future::Future;
+use std::io::{self, Read};
+use std::pin::Pin;
+use std::sync::Arc;
+
+use thiserror::Error;
+use tokio::io::AsyncRead;
+
+use crate::endpoint::{Endpoint, Scheme};
+use crate::event::Events;
+use crate::opener::Opener;
+use crate::plan::{self, Key, PlanError, Reading, SourceSpec};
+
+/// What capture octets are read from.
+pub enum Reader {
+    /// Reads on a thread of its own: files, FIFOs, standard input, generators.
+    Blocking(Box<dyn Read + Send>),
+    /// Reads on a task: sockets and children.
+    Async(Box<dyn AsyncRead + Send + Unpin>),
+}
+
+/// One stream of a source.
+pub struct Opened {
+    /// Its octets.
+    pub reader: Reader,
+    /// What its packets' interfaces are named after.
+    pub name: Arc<str>,
+    /// The child whose output it is.
+    pub child: Option<Child>,
+}
+
+/// Why a source cannot be opened now.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// It may work later: refused, unreachable, not resolved.
+    #[error("{0}")]
+    Later(String),
+    /// It will not work as long as nobody changes something.
+    #[error("{0}")]
+    Never(String),
+}
+
+/// A future on the heap, as a trait that is used through a table must return it.
+pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// An opened source: yields streams, one after the other or side by side.
+pub trait Source: Send {
+    /// The next stream; waits for it. `None` when there will be none any more.
+    fn next(&mut self) -> Pending<'_, Result<Option<Opened>, OpenError>>;
+}
+
+/// How a kind of source behaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Habit {
+    /// One stream, and that was it: files, standard input.
+    Once,
+    /// One stream at a time, opened again when it is gone: dialled sockets, children.
+    Again,
+    /// Streams side by side: listening sockets.
+    Many,
+}
+
+/// What a source is opened with.
+#[derive(Clone)]
+pub struct Context {
+    /// Through which everything is opened.
+    pub opener: Arc<dyn Opener>,
+    /// Where to say what happens.
+    pub events: Events,
+}
+
+/// Opens a source of one kind; what fails here is fatal at start.
+pub type Open = fn(&SourceSpec, &Context) -> Result<Box<dyn Source>, SourceError>;
+
+/// A row of the table.
+pub struct SourceKind {
+    /// Which endpoints it is for.
+    pub scheme: Scheme,
+    /// How they are written.
+    pub example: &'static str,
+    /// What they do, for `--help`.
+    pub help: &'static str,
+    /// Options besides those that every source has.
+    pub keys: &'static [Key],
+    /// Whether it yields one stream or several.
+    pub habit: Habit,
+    /// Whether it can be paused without losing packets.
+    pub can_wait: bool,
+    /// Whether its packets are kept back until somebody is there to read them.
+    pub waits_for_reader: bool,
+    /// Opens one.
+    pub open: Open,
+}
+
+const NAME: Key = Key { name: "name", help: "what it is called, also as pcapng interface name" };
+const LINKTYPE: Key =
+    Key { name: "linktype", help: "linktype of classic pcap streams, whatever their header says" };
+const CLOCK_OFFSET: Key = Key { name: "clock-offset", help: "added to every packet's time, e.g. -1.5s" };
+const RECONNECT: Key = Key { name: "reconnect", help: "error, always or no" };
+const BIND: Key = Key { name: "bind", help: "local address to dial from" };
+
+/// Options of every source.
+pub const COMMON: &[Key] = &[NAME, LINKTYPE, CLOCK_OFFSET];
+
+/// Every kind of source that is built.
+pub static SOURCES: &[SourceKind] = &[
+    SourceKind {
+        scheme: Scheme::File,
+        example: "PATH",
+        help: "a pcap or pcapng file, also .gz, .zst, .lz4, or a FIFO",
+        keys: &[],
+        habit: Habit::Once,
+        can_wait: true,
+        waits_for_reader: true,
+        open: file::open,
+    },
+    SourceKind {
+        scheme: Scheme::Stdio,
+        example: "-",
+        help: "standard input",
+        keys: &[],
+        habit: Habit::Once,
+        can_wait: true,
+        waits_for_reader: true,
+        open: file::open_stdin,
+    },
+    SourceKind {
+        scheme: Scheme::Tcp,
+        example: "tcp://HOST[:57012]",
+        help: "dial a PCAP-over-IP listener, and dial again when it goes away",
+        keys: &[RECONNECT, BIND],
+        habit: Habit::Again,
+        can_wait: true,
+        waits_for_reader: false,
+        open: dial::open_tcp,
+    },
+    SourceKind {
+        scheme: Scheme::TcpListen,
+        example: "tcp-listen://[ADDR][:57012]",
+        help: "producers connect to us",
+        keys: &[
+            RECONNECT,
+            Key { name: "allow", help: "networks that may connect, or any" },
+            Key { name: "deny", help: "networks that may not" },
+        ],
+        habit: Habit::Many,
+        can_wait: true,
+        waits_for_reader: false,
+        open: listen::open_tcp,
+    },
+    SourceKind {
+        scheme: Scheme::Unix,
+        example: "unix:PATH",
+        help: "connect to a Unix socket",
+        keys: &[RECONNECT],
+        habit: Habit::Again,
+        can_wait: true,
+        waits_for_reader: false,
+        open: dial::open_unix,
+    },
+    SourceKind {
+        scheme: Scheme::UnixListen,
+        example: "unix-listen:PATH",
+        help: "producers connect to our Unix socket",
+        keys: &[RECONNECT],
+        habit: Habit::Many,
+        can_wait: true,
+        waits_for_reader: false,
+        open: listen::open_unix,
+    },
+    SourceKind {
+        scheme: Scheme::Exec,
+        example: "exec:'COMMAND ARG...'",
+        help: "what a command writes to standard output; no shell",
+        keys: &[RECONNECT],
+        habit: Habit::Again,
+        can_wait: true,
+        waits_for_reader: true,
+        open: exec::open,
+    },
+    SourceKind {
+        scheme: Scheme::Sh,
+        example: "sh:'COMMAND | COMMAND'",
+        help: "the same through /bin/sh",
+        keys: &[RECONNECT],
+        habit: Habit::Again,
+        can_wait: true,
+        waits_for_reader: true,
+        open: exec::open,
+    },
+    SourceKind {
+        scheme: Scheme::Demo,
+        example: "demo:?rate=1000",
+        help: "synthetic traffic: DNS, HTTP, TLS …",
+        keys: demo::KEYS,
+        habit: Habit::Once,
+        can_wait: true,
+        waits_for_reader: true,
+        open: demo::open,
+    },
+];
+
+/// Schemes that are planned as sources: which part is missing, and what to use meanwhile.
+const NOT_BUILT: &[(Scheme, &str, &str)] = &[
+    (Scheme::Tls, "TLS", "; use exec:'socat - OPENSSL:HOST:PORT'"),
+    (Scheme::TlsListen, "TLS", "; use stunnel before tcp-listen://"),
+    (Scheme::If, "live capture", "; use exec:'tcpdump -i NAME -U -w -'"),
+    (Scheme::Nats, "the message bus", ""),
+    (Scheme::Intercept, "the TLS-decrypting proxy", ""),
+];
+
+/// Why a source could not be set up at start.
+#[derive(Debug, Error)]
+#[error("source {source_name}: {why}")]
+pub struct SourceError {
+    /// Which.
+    pub source_name: String,
+    /// What failed, and what to do.
+    pub why: String,
+    /// Whether rights were missing.
+    pub permission: bool,
+    /// Whether it was asked for in a way that is never granted.
+    pub usage: bool,
+}
+
+impl SourceError {
+    /// An error of the system while opening `spec`.
+    pub fn io(spec: &SourceSpec, what: &str, error: &io::Error) -> Self {
+        let permission = error.kind() == io::ErrorKind::PermissionDenied;
+        SourceError {
+            source_name: spec.name.to_string(),
+            why: format!("{what}: {error}"),
+            permission,
+            usage: false,
+        }
+    }
+
+    /// Something that is wrong with the endpoint itself.
+    pub fn because(spec: &SourceSpec, why: impl Into<String>) -> Self {
+        SourceError { source_name: spec.name.to_string(), why: why.into(), permission: false, usage: false }
+    }
+}
+
+/// The row for an endpoint.
+pub fn kind(spec: &SourceSpec) -> Option<&'static SourceKind> {
+    SOURCES.iter().find(|kind| kind.scheme == spec.endpoint.scheme)
+}
+
+/// Reads an endpoint as a source.
+///
+/// # Errors
+/// A scheme that is no source or not built, an unknown option, a bad value.
+pub fn spec(endpoint: Endpoint) -> Result<SourceSpec, PlanError> {
+    let Some(kind) = SOURCES.iter().find(|kind| kind.scheme == endpoint.scheme) else {
+        return Err(match NOT_BUILT.iter().find(|(scheme, _, _)| *scheme == endpoint.scheme) {
+            Some((_, part, instead)) => {
+                PlanError::NotBuilt { what: format!("source {endpoint}"), part, instead }
+            }
+            None => {
+                PlanError::Refused(format!("{endpoint} cannot be a source, only a sink (--to {endpoint})"))
+            }
+        });
+    };
+    let options = Reading::new(&endpoint, &[COMMON, kind.keys])?;
+    let name = options.value("name", |text| Ok(text.to_owned()))?;
+    let named = name.is_some();
+    let spec = SourceSpec {
+        named,
+        name: name.unwrap_or_else(|| endpoint.to_string()).into(),
+        reconnect: options.value("reconnect", plan::reconnect)?,
+        linktype: options.value("linktype", plan::linktype)?,
+        clock_offset: options.value("clock-offset", plan::offset)?.unwrap_or(0),
+        bind: options.value("bind", plan::address)?,
+        endpoint,
+    };
+    if spec.endpoint.scheme == Scheme::Demo {
+        demo::check(&spec)?;
+    }
+    Ok(spec)
+}
+
+/// Whether it is a regular file, whose packets are all there already.
+pub fn is_regular_file(spec: &SourceSpec) -> bool {
+    file::is_regular(spec)
+}
