@@ -1,0 +1,536 @@
+//! The command line into a plan.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Arg, ArgAction, ArgMatches, Command, builder::PossibleValuesParser, value_parser};
+use pcaphub::endpoint::{DEFAULT_PORT, Endpoint, EndpointError, Scheme};
+use pcaphub::limits::Limits;
+use pcaphub::plan::{self, Plan, PlanError, Reconnect, SinkSpec, SourceSpec, Value};
+use pcaphub::{sink, source};
+
+use crate::exit;
+use crate::help;
+use crate::logging::LogFormat;
+
+/// What was asked for.
+pub(crate) struct Arguments {
+    /// Which verb.
+    pub(crate) verb: Verb,
+    /// What the hub is to do.
+    pub(crate) plan: Plan,
+    /// 0 shows who came and went.
+    pub(crate) verbosity: i8,
+    /// How logs are written.
+    pub(crate) log_format: LogFormat,
+    /// Counts as JSON.
+    pub(crate) stats_json: bool,
+}
+
+/// The verbs that are built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verb {
+    Serve,
+    Cat,
+    Pipe,
+    Demo,
+}
+
+/// Verbs that are planned: which part is missing, and what to use meanwhile.
+const NOT_BUILT: &[(&str, &str, &str)] = &[
+    ("replay", "injection into interfaces", "; use `pcaphub cat SOURCE | tcpreplay -i INTERFACE -`"),
+    ("record", "recording into rotating files", "; use `pcaphub pipe SOURCE --to FILE.pcapng.zst`"),
+    ("intercept", "the TLS-decrypting proxy", ""),
+    ("run", "the configuration file", "; give the endpoints on the command line"),
+    ("check", "the configuration file", ""),
+    ("top", "the terminal dashboard", "; send SIGUSR1 for the counts"),
+    ("interfaces", "live capture", "; use `tcpdump -D`"),
+    ("ca", "TLS", ""),
+    ("extcap", "the Wireshark extcap", "; use TCP@HOST:PORT in Wireshark"),
+    ("completions", "shell completions", ""),
+    ("man", "manual pages", "; see `pcaphub help`"),
+];
+
+/// Options that are planned: which part is missing, and what to use meanwhile.
+const OPTIONS_NOT_BUILT: &[(&str, &str, &str, &str)] = &[
+    ("filter", "-f", "packet filters", "; filter in the capturing tool, e.g. exec:'tcpdump -w - port 80'"),
+    ("snaplen", "-s", "packet shaping", "; use the capturing tool's own -s"),
+    ("pace", "--pace", "packet shaping", ""),
+    ("profile", "--profile", "client profiles", "; use --format"),
+    ("web", "--web", "the dashboard", "; send SIGUSR1 for the counts"),
+    ("config", "--config", "the configuration file", "; give the endpoints on the command line"),
+];
+
+/// Reads the process's command line; what is wrong with it, or help that was asked for, is
+/// printed.
+pub(crate) fn parse() -> Result<Arguments, ExitCode> {
+    let matches = command().try_get_matches().map_err(|error| {
+        let _ = error.print();
+        ExitCode::from(if error.use_stderr() { exit::USAGE } else { 0 })
+    })?;
+    arguments(&matches).map_err(|error| exit::report(&error.into()))
+}
+
+/// The whole command line, for help and for tests.
+pub(crate) fn command() -> Command {
+    let mut command = Command::new("pcaphub")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Moves packets: any number of sources, one time order, any number of clients")
+        .long_about(help::ABOUT)
+        .after_help(help::USE_CASES)
+        .after_long_help(help::endpoints())
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(
+            with_sources("serve", "Every client that connects gets the packets", true)
+                .args(listener_arguments())
+                .after_help(help::SERVE),
+        )
+        .subcommand(
+            with_sources("cat", "Packets to standard output, for `| tshark -r -`", true)
+                .after_help(help::CAT),
+        )
+        .subcommand(
+            with_sources("pipe", "Sources to sinks, the general form: --to SINK, repeated", true)
+                .after_help(help::PIPE),
+        )
+        .subcommand(
+            with_sources("demo", "Synthetic traffic and a listener: the first thing to try", false)
+                .args(listener_arguments())
+                .args(demo_arguments())
+                .after_help(help::DEMO),
+        );
+    for (verb, part, _) in NOT_BUILT {
+        let rest = Arg::new("rest").num_args(0..).trailing_var_arg(true).allow_hyphen_values(true).hide(true);
+        command = command
+            .subcommand(Command::new(*verb).about(format!("Not built yet: {part}")).hide(true).arg(rest));
+    }
+    command
+}
+
+fn with_sources(verb: &'static str, about: &'static str, required: bool) -> Command {
+    let text =
+        |id: &'static str, long: &'static str, value: &'static str| Arg::new(id).long(long).value_name(value);
+    let source = Arg::new("source").value_name("SOURCE").action(ArgAction::Append).num_args(0..);
+    let mut command =
+        Command::new(verb).about(about).arg_required_else_help(required).next_help_heading("Packets");
+    if required {
+        command = command.arg(source.help(
+            "Where packets come from: a file, -, tcp://HOST, exec:'COMMAND' … (`pcaphub --help` lists all)",
+        ));
+    }
+    command
+        .arg(
+            text("to", "to", "SINK").action(ArgAction::Append).help("Also deliver to this endpoint; repeats"),
+        )
+        .arg(
+            Arg::new("read")
+                .short('r')
+                .value_name("FILE")
+                .action(ArgAction::Append)
+                .help("A file as source, verbatim"),
+        )
+        .arg(
+            Arg::new("write")
+                .short('w')
+                .value_name("FILE")
+                .action(ArgAction::Append)
+                .help("A file as sink, verbatim"),
+        )
+        .arg(
+            Arg::new("interface")
+                .short('i')
+                .value_name("IFACE")
+                .action(ArgAction::Append)
+                .help("An interface as source (not built yet)"),
+        )
+        .arg(
+            text("opt", "opt", "KEY=VALUE")
+                .action(ArgAction::Append)
+                .help("Add an option to the endpoint before it; repeats"),
+        )
+        .arg(
+            text("format", "format", "FORMAT")
+                .value_parser(PossibleValuesParser::new(["pcap", "pcap-ns", "pcapng"]))
+                .help("Format of the verb's own output [default: see `pcaphub --help`]"),
+        )
+        .arg(
+            text("on-slow", "on-slow", "WHAT")
+                .value_parser(PossibleValuesParser::new(["wait", "drop", "disconnect"]))
+                .help("When a client is too slow: pause the sources, drop for this client, or disconnect it"),
+        )
+        .arg(text("dedup", "dedup", "TIME").help("Drop packets that another source had within this time"))
+        .arg(
+            text("order", "order", "ORDER")
+                .value_parser(PossibleValuesParser::new(["time", "arrival", "exact"]))
+                .help("Order of several sources: time, arrival, or exact (waits for every source)"),
+        )
+        .arg(
+            text("hold", "hold", "TIME")
+                .default_value("100ms")
+                .help("How long the others wait for a source that has nothing to read"),
+        )
+        .arg(
+            Arg::new("count")
+                .short('c')
+                .value_name("COUNT")
+                .value_parser(value_parser!(u64).range(1..))
+                .help("Stop after this many packets"),
+        )
+        .arg(text("duration", "duration", "TIME").help("Stop after this time"))
+        .args(not_built_arguments())
+        .next_help_heading("Limits and messages")
+        .arg(
+            text("max-memory", "max-memory", "SIZE")
+                .default_value("512MiB")
+                .help("What queues and rings may hold"),
+        )
+        .arg(
+            text("max-clients", "max-clients", "N")
+                .default_value("256")
+                .value_parser(value_parser!(u32).range(1..))
+                .help("Clients of all listeners together"),
+        )
+        .arg(
+            text("max-clients-per-address", "max-clients-per-address", "N")
+                .default_value("16")
+                .value_parser(value_parser!(u32).range(1..))
+                .help("Clients of one remote address"),
+        )
+        .arg(
+            Arg::new("quiet")
+                .short('q')
+                .action(ArgAction::Count)
+                .help("Say less: only warnings; twice: only errors"),
+        )
+        .arg(Arg::new("verbose").short('v').action(ArgAction::Count).help("Say more"))
+        .arg(
+            text("log-format", "log-format", "FORMAT")
+                .value_parser(value_parser!(LogFormat))
+                .default_value("text")
+                .hide_possible_values(true)
+                .help("text or json"),
+        )
+        .arg(
+            text("stats", "stats", "FORMAT")
+                .value_parser(["json"])
+                .help("Print the counts at the end, and on SIGUSR1, as JSON"),
+        )
+}
+
+fn not_built_arguments() -> Vec<Arg> {
+    let argument = |(id, flag, _, _): &(&'static str, &'static str, &str, &str)| {
+        let argument = Arg::new(*id).value_name("VALUE").hide(true);
+        match flag.strip_prefix("--") {
+            Some(long) => argument.long(long).num_args(0..=1).require_equals(*id == "web"),
+            None => argument.short(flag.chars().nth(1).unwrap_or('?')),
+        }
+    };
+    OPTIONS_NOT_BUILT.iter().map(argument).collect()
+}
+
+fn listener_arguments() -> Vec<Arg> {
+    let text = |id: &'static str, value: &'static str| {
+        Arg::new(id).long(id).value_name(value).help_heading("Listener")
+    };
+    vec![
+        text("listen", "ADDR:PORT")
+            .action(ArgAction::Append)
+            .help("Where clients connect; repeats; port 0 is any free one [default: 127.0.0.1:57012]"),
+        text("allow", "CIDR,...").help("Networks that may connect, or any; needed off loopback"),
+        text("deny", "CIDR,...").help("Networks that may not"),
+        text("history", "TIME|SIZE").help("What a new client gets of the past: 10s or 64MiB"),
+    ]
+}
+
+fn demo_arguments() -> Vec<Arg> {
+    let text = |id: &'static str, value: &'static str| {
+        Arg::new(id).long(id).value_name(value).help_heading("Traffic")
+    };
+    vec![
+        text("rate", "N").help("Packets per second, or max [default: 1000]"),
+        text("mix", "MIX").help("realistic, imix, or a packet size in octets [default: realistic]"),
+        text("flows", "N").help("Flows at once [default: 20]"),
+        text("seed", "N").help("The same seed makes the same packets [default: 1]"),
+    ]
+}
+
+fn arguments(matches: &ArgMatches) -> Result<Arguments, PlanError> {
+    let Some((name, matches)) = matches.subcommand() else {
+        return Err(PlanError::Refused("a verb is needed".into()));
+    };
+    if let Some((_, part, instead)) = NOT_BUILT.iter().find(|(verb, _, _)| *verb == name) {
+        return Err(PlanError::NotBuilt { what: format!("pcaphub {name}"), part, instead });
+    }
+    let verb = match name {
+        "serve" => Verb::Serve,
+        "cat" => Verb::Cat,
+        "demo" => Verb::Demo,
+        _ => Verb::Pipe,
+    };
+    for (id, flag, part, instead) in OPTIONS_NOT_BUILT {
+        if matches.contains_id(id) {
+            return Err(PlanError::NotBuilt { what: (*flag).to_owned(), part, instead });
+        }
+    }
+    let (sources, sinks) = endpoints(verb, matches)?;
+    if sinks.is_empty() {
+        let why = "where shall the packets go? Add --to SINK, e.g. --to tcp://192.168.1.3:57012 or --to capture.pcapng";
+        return Err(PlanError::Refused(why.into()));
+    }
+    let limits = Limits {
+        max_memory: memory(matches)?,
+        max_clients: number(matches, "max-clients"),
+        max_clients_per_address: number(matches, "max-clients-per-address"),
+        ..Limits::default()
+    };
+    let plan = Plan {
+        sources,
+        sinks,
+        order: option(matches, "order", plan::order)?,
+        hold: option(matches, "hold", plan::duration)?.unwrap_or(Duration::from_millis(100)),
+        reconnect: if verb == Verb::Serve { Reconnect::Always } else { Reconnect::Error },
+        count: matches.get_one("count").copied(),
+        duration: option(matches, "duration", plan::duration)?,
+        limits,
+    };
+    // `cat` stands in pipelines, where news of who came and went is noise.
+    let quiet = matches.get_count("quiet") as i8 + i8::from(verb == Verb::Cat);
+    Ok(Arguments {
+        verb,
+        plan,
+        verbosity: matches.get_count("verbose").min(8) as i8 - quiet,
+        log_format: matches.get_one("log-format").copied().unwrap_or(LogFormat::Text),
+        stats_json: matches.contains_id("stats"),
+    })
+}
+
+fn number(matches: &ArgMatches, id: &str) -> usize {
+    matches.get_one::<u32>(id).map_or(0, |n| *n as usize)
+}
+
+fn memory(matches: &ArgMatches) -> Result<usize, PlanError> {
+    let least = |text: &str| match plan::octets(text)? {
+        octets if octets < 16 << 20 => Err("it is at least 16MiB".to_owned()),
+        octets => Ok(octets),
+    };
+    Ok(option(matches, "max-memory", least)?.unwrap_or(512 << 20))
+}
+
+/// The value of an option of the command line.
+fn option<T>(
+    matches: &ArgMatches,
+    id: &str,
+    read: impl Fn(&str) -> Value<T>,
+) -> Result<Option<T>, PlanError> {
+    let Ok(Some(value)) = matches.try_get_one::<String>(id) else { return Ok(None) };
+    read(value).map(Some).map_err(|why| PlanError::BadValue {
+        endpoint: "command line".into(),
+        key: format!("--{id}"),
+        value: value.clone(),
+        why,
+    })
+}
+
+/// What stands on the command line where an endpoint may stand.
+enum Word {
+    Source(Endpoint),
+    Sink(Endpoint),
+    Option(String),
+}
+
+/// All endpoints in the order given, each with the `--opt` behind it, and the verb's own.
+fn endpoints(verb: Verb, matches: &ArgMatches) -> Result<(Vec<SourceSpec>, Vec<SinkSpec>), PlanError> {
+    let mut words = Vec::new();
+    let file = |text: &str| Ok(Endpoint { scheme: Scheme::File, address: text.into(), options: Vec::new() });
+    let interface =
+        |text: &str| Ok(Endpoint { scheme: Scheme::If, address: text.into(), options: Vec::new() });
+    collect(matches, "source", &mut words, |text| Endpoint::parse(text).map(Word::Source))?;
+    collect(matches, "read", &mut words, |text| file(text).map(Word::Source))?;
+    collect(matches, "interface", &mut words, |text| interface(text).map(Word::Source))?;
+    collect(matches, "to", &mut words, |text| Endpoint::parse(text).map(Word::Sink))?;
+    collect(matches, "write", &mut words, |text| file(text).map(Word::Sink))?;
+    collect(matches, "opt", &mut words, |text| Ok(Word::Option(text.into())))?;
+    words.sort_by_key(|(index, _)| *index);
+
+    let mut given: Vec<Word> = Vec::new();
+    for (_, word) in words {
+        match word {
+            Word::Option(option) => match given.pop() {
+                Some(Word::Source(endpoint)) => given.push(Word::Source(endpoint.with_option(&option)?)),
+                Some(Word::Sink(endpoint)) => given.push(Word::Sink(endpoint.with_option(&option)?)),
+                _ => {
+                    return Err(PlanError::Refused(format!(
+                        "--opt {option} stands before any endpoint; put it behind the one it belongs to"
+                    )));
+                }
+            },
+            endpoint => given.push(endpoint),
+        }
+    }
+    let (mut sources, mut sinks) = (Vec::new(), Vec::new());
+    if verb == Verb::Demo {
+        sources.push(source::spec(demo(matches)?)?);
+    }
+    for word in given {
+        match word {
+            Word::Source(endpoint) => sources.push(source::spec(endpoint)?),
+            Word::Sink(endpoint) => sinks.push(sink::spec(endpoint)?),
+            Word::Option(_) => {}
+        }
+    }
+    for endpoint in own(verb, matches)? {
+        sinks.push(sink::spec(endpoint)?);
+    }
+    Ok((sources, sinks))
+}
+
+fn collect(
+    matches: &ArgMatches,
+    id: &str,
+    words: &mut Vec<(usize, Word)>,
+    read: impl Fn(&str) -> Result<Word, EndpointError>,
+) -> Result<(), PlanError> {
+    let Ok(Some(values)) = matches.try_get_many::<String>(id) else { return Ok(()) };
+    for (value, index) in values.zip(matches.indices_of(id).into_iter().flatten()) {
+        words.push((index, read(value)?));
+    }
+    Ok(())
+}
+
+/// The verb's own sinks: listeners, or standard output.
+fn own(verb: Verb, matches: &ArgMatches) -> Result<Vec<Endpoint>, PlanError> {
+    let (endpoints, keys): (Vec<String>, &[&str]) = match verb {
+        Verb::Pipe => return Ok(Vec::new()),
+        Verb::Cat => (vec!["-".into()], &["format", "on-slow", "dedup"]),
+        Verb::Serve | Verb::Demo => {
+            let listen = matches.get_many::<String>("listen");
+            let addresses = listen.map_or_else(|| vec![String::new()], |given| given.cloned().collect());
+            (
+                addresses.iter().map(|address| listener(address)).collect(),
+                &["format", "on-slow", "dedup", "allow", "deny", "history"],
+            )
+        }
+    };
+    let mut own = Vec::new();
+    for text in endpoints {
+        let mut endpoint = Endpoint::parse(&text)?;
+        for key in keys {
+            // A Unix socket's mode decides who may connect; networks do not apply to it.
+            let applies = endpoint.scheme != Scheme::UnixListen || !["allow", "deny"].contains(key);
+            if let Ok(Some(value)) = matches.try_get_one::<String>(key)
+                && applies
+                && endpoint.option(key).is_none()
+            {
+                endpoint = endpoint.with_option(&format!("{key}={value}"))?;
+            }
+        }
+        own.push(endpoint);
+    }
+    Ok(own)
+}
+
+/// What `--listen` takes as an endpoint: `ADDR:PORT`, `ADDR`, `:PORT`, `PORT`, or an endpoint.
+fn listener(address: &str) -> String {
+    let endpoint = address.contains("://") || address.starts_with("unix-listen:");
+    match address {
+        "" => format!("tcp-listen://127.0.0.1:{DEFAULT_PORT}"),
+        port if port.parse::<u16>().is_ok() => format!("tcp-listen://127.0.0.1:{port}"),
+        port if port.starts_with(':') && !port.starts_with("::") => format!("tcp-listen://127.0.0.1{port}"),
+        other if endpoint => other.to_owned(),
+        other => format!("tcp-listen://{other}"),
+    }
+}
+
+fn demo(matches: &ArgMatches) -> Result<Endpoint, PlanError> {
+    let mut endpoint = Endpoint::parse("demo:")?;
+    for key in ["rate", "mix", "flows", "seed"] {
+        if let Some(value) = matches.get_one::<String>(key) {
+            endpoint = endpoint.with_option(&format!("{key}={value}"))?;
+        }
+    }
+    Ok(endpoint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pcaphub_core::feed::{History, OnSlow};
+
+    fn plan_of(line: &[&str]) -> Result<Plan, String> {
+        let words = std::iter::once("pcaphub").chain(line.iter().copied());
+        let matches = command().try_get_matches_from(words).map_err(|error| error.to_string())?;
+        arguments(&matches).map(|arguments| arguments.plan).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn serve_listens_on_loopback_unless_told_otherwise() {
+        let plan = plan_of(&["serve", "x.pcap"]).unwrap();
+        assert_eq!(plan.sinks[0].endpoint.address, "127.0.0.1:57012");
+        let plan = plan_of(&[
+            "serve",
+            "x.pcap",
+            "--listen",
+            "0.0.0.0:1",
+            "--listen",
+            ":2",
+            "--allow",
+            "any",
+            "--history",
+            "10s",
+        ])
+        .unwrap();
+        assert_eq!(plan.sinks[0].endpoint.address, "0.0.0.0:1");
+        assert_eq!(plan.sinks[1].endpoint.address, "127.0.0.1:2");
+        assert_eq!(plan.sinks[1].history, History::Age(Duration::from_secs(10)));
+        assert!(plan.sinks[0].allow.is_some());
+    }
+
+    #[test]
+    fn options_belong_to_the_endpoint_before_them() {
+        let line = [
+            "pipe",
+            "a.pcap",
+            "--opt",
+            "name=a",
+            "tcp://b",
+            "--opt",
+            "reconnect=no",
+            "--to",
+            "null:",
+            "--opt",
+            "on-slow=drop",
+        ];
+        let plan = plan_of(&line).unwrap();
+        assert_eq!(&*plan.sources[0].name, "a");
+        assert_eq!(plan.sources[1].reconnect, Some(Reconnect::No));
+        assert_eq!(plan.sinks[0].on_slow, Some(OnSlow::Drop));
+    }
+
+    #[test]
+    fn what_is_not_built_names_the_missing_part() {
+        let error = |line: &[&str]| plan_of(line).unwrap_err();
+        assert!(error(&["replay", "x", "eth0"]).contains("tcpreplay"));
+        assert!(error(&["serve", "x", "-f", "port 80"]).contains("packet filters"));
+        assert!(error(&["serve", "-i", "eth0"]).contains("exec:'tcpdump -i NAME -U -w -'"));
+        assert!(error(&["serve", "x", "--web"]).contains("dashboard"));
+        assert!(error(&["serve", "tls://x"]).contains("TLS"));
+        assert!(error(&["run", "x.toml"]).contains("configuration file"));
+    }
+
+    #[test]
+    fn mistakes_are_answered_with_what_to_write() {
+        let error = |line: &[&str]| plan_of(line).unwrap_err();
+        assert!(error(&["pipe", "x"]).contains("--to SINK"));
+        assert!(error(&["serve", "null:"]).contains("only a sink"));
+        assert!(error(&["serve", "tcp://x?colour=red"]).contains("known are"));
+        assert!(error(&["serve", "x", "--opt", "reconnect=no"]).contains("unknown option"));
+        assert!(error(&["serve", "x", "--hold", "soon"]).contains("--hold=soon"));
+        assert!(error(&["serve", "x", "--max-memory", "1MiB"]).contains("at least 16MiB"));
+    }
+}

@@ -1,0 +1,118 @@
+//! Help that teaches by the use cases.
+
+use pcaphub::endpoint::Scheme;
+use pcaphub::plan::{Key, Plan};
+use pcaphub::sink::{self, SINKS};
+use pcaphub::source::{self, SOURCES};
+
+pub(crate) const ABOUT: &str = "\
+Moves packets: any number of sources, one time order, any number of clients.
+
+pcaphub takes packets from files, commands and PCAP-over-IP streams (pcap or pcapng over
+TCP, port 57012), puts them into one time order, and gives them to any number of clients
+and other sinks. Every packet is accounted for.";
+
+pub(crate) const USE_CASES: &str = "\
+Examples:
+  pcaphub demo                                   synthetic traffic to try everything with
+  pcaphub serve sniffed.pcap                     every client gets the whole file
+      tshark -i TCP@127.0.0.1:57012              … reads it live, so does dumpcap
+      nc 127.0.0.1 57012 | tshark -r -           … or this
+  pcaphub serve sniffed.pcap --listen 0.0.0.0:57012 --allow 192.168.1.0/24
+  tcpdump -U -w - | pcaphub serve -              one capture for all clients
+  pcaphub serve exec:'tcpdump -U -w -'           the same, started again if it dies
+  pcaphub cat tcp://host:57012 | tshark -r -     read from somebody else's listener
+  pcaphub serve tcp-listen://127.0.0.1:57013     sniffers connect to us: tcpdump -w - | nc host 57013
+  pcaphub pipe a.pcap --to tcp://192.168.1.3:57012            push to a listening analyzer
+  pcaphub serve tcp://10.1.2.3:57012 tcp://10.4.5.6:57012     several sensors, one stream
+  pcaphub serve tcp://10.1.2.3 --history 10s     late joiners get the last ten seconds
+
+`pcaphub help VERB` shows a verb's options, `pcaphub --help` every kind of endpoint.";
+
+pub(crate) const SERVE: &str = "\
+Files alone are replayed: each client gets the whole stream from its beginning, at its own
+pace. Other sources are shared: a client joins at the next packet, or --history earlier.
+
+Examples:
+  pcaphub serve sniffed.pcap
+  pcaphub serve sniffed.pcap --listen 0.0.0.0:57012 --allow 192.168.1.0/24
+  tcpdump -U -w - | pcaphub serve -
+  pcaphub serve exec:'tcpdump -i any -U -w -' --format pcapng
+  pcaphub serve 'tcp://10.1.2.3?name=office' 'tcp://10.4.5.6?name=plant' --format pcapng
+  pcaphub serve tcp-listen://127.0.0.1:57013 --history 10s";
+
+pub(crate) const CAT: &str = "\
+One source keeps its own format and resolution; several become one pcapng stream.
+
+Examples:
+  pcaphub cat tcp://host:57012 | tshark -r -
+  pcaphub cat a.pcap b.pcapng.gz --format pcap > merged.pcap
+  pcaphub cat capture.pcapng.zst | tcpdump -r -";
+
+pub(crate) const PIPE: &str = "\
+Examples:
+  pcaphub pipe sniffed.pcap --to tcp://192.168.1.3:57012
+  pcaphub pipe tcp://sensor --to capture.pcapng.zst --to tcp-listen://127.0.0.1:57012
+  pcaphub pipe tcp://sensor --to exec:'suricata -r /dev/stdin -l /tmp'
+  pcaphub pipe - --to null:";
+
+pub(crate) const DEMO: &str = "\
+Traffic starts when the first client connects.
+
+Examples:
+  pcaphub demo
+  pcaphub demo --rate 100000 --mix imix --listen 127.0.0.1:0
+  pcaphub demo --seed 7 --to demo.pcapng --duration 10s";
+
+/// What to type next, where the demo listens.
+pub(crate) fn demo_hint(plan: &Plan) -> String {
+    let listener = plan.sinks.iter().find(|sink| sink.endpoint.scheme == Scheme::TcpListen);
+    let address = listener.map_or("127.0.0.1:57012", |sink| sink.endpoint.address.as_str());
+    format!(
+        "Synthetic traffic starts when the first client connects. In another terminal:\n\
+         \x20 tshark -i TCP@{address}\n\
+         \x20 nc {} | tcpdump -n -r -\n\
+         Ctrl-C ends it.\n",
+        address.replace("]:", "] ").replacen(':', " ", usize::from(!address.contains('[')))
+    )
+}
+
+/// Every kind of endpoint and its options, from the tables that parse them.
+pub(crate) fn endpoints() -> String {
+    let mut text = format!("{USE_CASES}\n\nSources:\n");
+    for kind in SOURCES {
+        text += &row(kind.example, kind.help, kind.keys);
+    }
+    text += "  of every source:\n";
+    text += &keys(source::COMMON);
+    text += "\nSinks (--to):\n";
+    for kind in SINKS {
+        text += &row(kind.example, kind.help, kind.keys);
+    }
+    text += "  of every sink:\n";
+    text += &keys(sink::COMMON);
+    text + "
+Options follow an endpoint with a scheme as ?key=value&key=value, percent-encoded; behind
+any endpoint as --opt key=value. Also understood: TCP@HOST[:19000] and
+pcapovertcp::HOST:PORT. A path that looks like a scheme needs ./ before it.
+
+Formats: listeners and pushes send pcap (microseconds) by default, files go by their
+extension (.pcap, .pcapng, with .gz or .zst packed). A pcap stream has one linktype;
+packets of others are dropped and counted: --format pcapng carries all.
+
+Slow clients: with files, standard input and commands the sources wait; with network
+sources the slow client loses whole chunks, counted. --on-slow says otherwise.
+
+Signals: INT, TERM and HUP let clients take what is queued and end, a second one ends at
+once; USR1 prints the counts.
+
+Exit codes: 0; 1 something failed or a source ended in error; 2 usage; 77 no permission."
+}
+
+fn row(example: &str, help: &str, options: &[Key]) -> String {
+    format!("  {example:<28} {help}\n{}", keys(options))
+}
+
+fn keys(keys: &[Key]) -> String {
+    keys.iter().map(|key| format!("      {:<24} {}\n", format!("{}=", key.name), key.help)).collect()
+}

@@ -1,0 +1,43 @@
+//! A line on the terminal while the hub runs: packets, rate, clients, drops. Only where standard
+//! error is a terminal; silent otherwise.
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use pcaphub::stats::Books;
+
+/// How often the line is renewed.
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// Shows progress until dropped.
+pub(crate) struct Progress {
+    task: tokio::task::JoinHandle<()>,
+}
+
+/// Starts showing, if there is a terminal to show it on.
+pub(crate) fn start(books: Books, quiet: bool) -> Option<Progress> {
+    let terminal = rustix::termios::isatty(std::io::stderr());
+    (terminal && !quiet).then(|| Progress { task: tokio::spawn(show(books)) })
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.task.abort();
+        let _ = write!(std::io::stderr(), "\r\x1b[K");
+    }
+}
+
+async fn show(books: Books) {
+    let (mut last, mut then) = (0, Instant::now());
+    loop {
+        tokio::time::sleep(PERIOD).await;
+        let report = books.report();
+        let (decoded, seconds) = (report.decoded(), then.elapsed().as_secs_f64());
+        let rate = decoded.saturating_sub(last) as f64 / seconds;
+        let dropped: u64 = report.dropped().values().sum();
+        let clients = report.clients;
+        let line = format!("{decoded} packets, {rate:.0}/s, {clients} clients, {dropped} dropped");
+        let _ = write!(std::io::stderr(), "\r\x1b[K{line}\r");
+        (last, then) = (decoded, Instant::now());
+    }
+}

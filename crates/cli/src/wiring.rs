@@ -1,0 +1,62 @@
+//! Runs a hub for a command line: runtime, signals, progress, summary, exit code.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use pcaphub::event::Events;
+use pcaphub::hub::{self, Outcome};
+use pcaphub::opener::System;
+use pcaphub::shutdown::{Phase, shutdown};
+
+use crate::arguments::{Arguments, Verb};
+use crate::{exit, help, logging, progress, signals, summary};
+
+/// Runs until the sources have ended or a signal comes.
+///
+/// # Errors
+/// What could not be set up.
+pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    logging::start(arguments.log_format, arguments.verbosity);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let outcome = runtime.block_on(serve(&arguments));
+    // Threads that block in a read cannot be waited for.
+    runtime.shutdown_background();
+    logging::flush();
+    let (outcome, stopped) = outcome?;
+    finish(&arguments, &outcome, stopped);
+    Ok(if outcome.errors.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) })
+}
+
+async fn serve(arguments: &Arguments) -> anyhow::Result<(Outcome, bool)> {
+    let (trigger, shutdown) = shutdown();
+    let stopping = shutdown.clone();
+    let hub = hub::open(arguments.plan.clone(), Arc::new(System), Events::default(), shutdown)?;
+    signals::listen(trigger, hub.books(), arguments.stats_json)?;
+    if arguments.verb == Verb::Demo && arguments.verbosity >= 0 {
+        logging::flush();
+        eprint!("{}", help::demo_hint(&arguments.plan));
+    }
+    let shown = progress::start(hub.books(), arguments.verbosity < 0 || arguments.verb == Verb::Cat);
+    let outcome = hub.run().await;
+    drop(shown);
+    Ok((outcome, stopping.phase() >= Phase::Draining))
+}
+
+/// The counts at the end. In a pipeline they are only of interest when somebody stopped it, asked
+/// for them, or when packets were lost.
+fn finish(arguments: &Arguments, outcome: &Outcome, stopped: bool) {
+    let lost = outcome.report.dropped().keys().any(|reason| *reason != "closed");
+    let wanted = match arguments.verb {
+        Verb::Cat => stopped || lost || arguments.verbosity >= 0,
+        _ => arguments.verbosity >= 0,
+    };
+    if arguments.stats_json || wanted {
+        summary::print(&outcome.report, arguments.stats_json);
+    }
+    if !arguments.stats_json && arguments.verbosity < 0 {
+        // Logged errors are not shown below this verbosity's level only if they are told here.
+        for error in outcome.errors.iter().filter(|_| arguments.verbosity < -2) {
+            eprintln!("pcaphub: {error}");
+        }
+    }
+}

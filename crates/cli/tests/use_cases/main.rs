@@ -1,0 +1,15 @@
+//! The use cases of the README, each with the real tool on the other side.
+
+#![allow(unreachable_pub, reason = "the harness is used by every module here")]
+#![allow(clippy::unwrap_used, reason = "a test fails where it unwraps")]
+
+mod aggregating;
+mod capturing;
+mod chaining;
+mod corpus;
+mod formats;
+mod harness;
+mod late;
+mod manners;
+mod pushing;
+mod serving;
