@@ -16,7 +16,7 @@ use pcaphub_core::interface::{Interface, Interfaces};
 use pcaphub_core::linktype::LinkType;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use crate::ingest::wall_clock;
+use crate::clock::wall_clock;
 
 /// What one system call is given at most: beyond it, a call's own cost no longer shows
 /// (a third less CPU than with 64 KiB, measured).

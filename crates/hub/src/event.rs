@@ -30,7 +30,7 @@ pub enum Event<'a> {
     ClientLeft { client: &'a str, packets: u64, lost: u64, why: &'a str },
     ClientRefused { client: &'a str, why: &'a str },
     AcceptFailed { address: &'a str, why: &'a (dyn fmt::Display + Sync) },
-    SinkFailed { sink: &'a str, why: &'a (dyn fmt::Display + Sync) },
+    SinkFailed { why: &'a (dyn fmt::Display + Sync) },
     SinkRetried { sink: &'a str, why: &'a (dyn fmt::Display + Sync), pause: std::time::Duration },
     LinkTypeMismatch { sink: &'a str, has: &'a (dyn fmt::Display + Sync), other: LinkType },
     EarlyRelease { packets: u64 },
@@ -140,7 +140,7 @@ impl Events {
             Event::AcceptFailed { address, why } => {
                 tracing::error!("cannot accept on {}: {}; trying on", safe(address), shown(why));
             }
-            Event::SinkFailed { sink, why } => tracing::error!("sink {}: {}", safe(sink), shown(why)),
+            Event::SinkFailed { why } => tracing::error!("cannot deliver: {}", shown(why)),
             Event::SinkRetried { sink, why, pause } => {
                 let pause = pause.as_secs_f32();
                 tracing::warn!("sink {}: {}; trying again in {pause:.1} s", safe(sink), shown(why));

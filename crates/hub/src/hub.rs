@@ -13,22 +13,23 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use pcaphub_core::feed::{Feed, FeedOptions, History, OnSlow, RingOptions};
-use pcaphub_core::format::Format;
+use pcaphub_core::feed::Feed;
 use pcaphub_core::interface::Interfaces;
-use pcaphub_core::merge::{LaneId, Merge, MergeConfig, Order, WhenIdle};
+use pcaphub_core::merge::{LaneId, Merge, Order, WhenIdle};
 use pcaphub_core::stats::DropReason;
 use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::access::Clients;
+use crate::clock::Clock;
+use crate::defaults::{FeedKey, OnSlowRule, format_of, merge_config, reconnect, replays};
 use crate::event::{Event, Events};
 use crate::framing;
 use crate::gate::Gate;
-use crate::ingest::{Clock, Ingest, Message, Shared, Ticket};
+use crate::ingest::{Ingest, Message, Shared, Ticket};
 use crate::opener::Opener;
-use crate::plan::{Plan, PlanError, Reconnect, SinkSpec, SourceSpec};
+use crate::plan::{Plan, PlanError, SourceSpec};
 use crate::private::{self, Replay};
 use crate::shutdown::{Phase, Shutdown, shutdown};
 use crate::sink::{self, Sink, SinkError, SinkKind};
@@ -175,11 +176,7 @@ impl Hub {
             kinds.push(kind);
             let Some(spec) = plan.sources.get(index).cloned() else { continue };
             let gated = kind.waits_for_reader || on_slow.waits();
-            let reconnect = spec.reconnect.unwrap_or(match kind.scheme {
-                // A command that ends well has said all it has to say.
-                crate::endpoint::Scheme::Exec | crate::endpoint::Scheme::Sh => Reconnect::Error,
-                _ => plan.reconnect,
-            });
+            let reconnect = reconnect(&plan, &spec, kind);
             if !replay {
                 let ingest = Ingest::new(shared.clone(), index, spec, reconnect, gated);
                 running.spawn(ingest.run(source, kind));
@@ -275,9 +272,16 @@ impl Hub {
                 open_sources -= path.take(message, &mut errors);
             }
             loop {
-                let more = path.release().await;
+                let more = path.release();
                 if open_sources == 0 || path.packets_left == Some(0) {
                     break;
+                }
+                // Under `wait`, nothing is taken in while a feed has no room: so sources wait too.
+                tokio::select! {
+                    biased;
+                    () = path.room() => {}
+                    () = outer.reached(Phase::Draining) => break,
+                    () = until(deadline) => break,
                 }
                 let timer = path.merge.deadline().map(|deadline| clock.instant(deadline));
                 tokio::select! {
@@ -474,9 +478,8 @@ impl Path {
         }
     }
 
-    /// Publishes what the merge lets go now; whether there is more at once. Waits where a feed's
-    /// subscribers are to be waited for.
-    async fn release(&mut self) -> bool {
+    /// Publishes what the merge lets go now; whether there is more at once.
+    fn release(&mut self) -> bool {
         let now = self.clock.now();
         let Path { merge, lanes, feeds, books, packets_left, .. } = self;
         let drained = books.sources(|sources| {
@@ -495,11 +498,11 @@ impl Path {
                 feeds.iter_mut().for_each(|(_, feed)| feed.push(batch, run.clone(), now));
             })
         });
-        self.flush().await;
+        self.flush();
         drained.more
     }
 
-    async fn flush(&mut self) {
+    fn flush(&mut self) {
         let now = self.clock.now();
         for (name, feed) in &mut self.feeds {
             feed.flush(now);
@@ -516,6 +519,10 @@ impl Path {
             self.early_told = early;
         }
         self.books.set_early(early);
+    }
+
+    /// Returns once every feed has room; at once, unless one is to wait for its subscribers.
+    async fn room(&self) {
         for (_, feed) in &self.feeds {
             std::future::poll_fn(|cx| feed.ring().poll_room(cx)).await;
         }
@@ -524,117 +531,17 @@ impl Path {
     /// Lets everything go that is still held, and ends the feeds.
     async fn finish(&mut self, outer: &Shutdown) {
         self.merge.release_all();
-        loop {
-            let more = tokio::select! {
-                more = self.release() => more,
-                // Under `wait`, a stalled subscriber would hold up the end for ever.
-                () = async {
-                    outer.reached(Phase::Draining).await;
-                    tokio::time::sleep(Duration::from_secs(1)).await;
-                } => false,
-            };
-            if !more {
-                break;
+        while self.release() {
+            // Once told to stop, a stalled subscriber does not hold up the end; what is held is
+            // bounded, so the rings can take it.
+            tokio::select! {
+                biased;
+                () = self.room() => {}
+                () = outer.reached(Phase::Draining) => {}
             }
         }
         self.feeds.iter().for_each(|(_, feed)| feed.ring().end());
     }
-}
-
-/// What sinks have in common that read from one feed.
-#[derive(Debug, Clone)]
-struct FeedKey {
-    name: Arc<str>,
-    format: Format,
-    linktype: Option<pcaphub_core::linktype::LinkType>,
-    on_slow: OnSlow,
-    history: History,
-    dedup: Option<Duration>,
-}
-
-impl PartialEq for FeedKey {
-    fn eq(&self, other: &Self) -> bool {
-        let parts = |key: &FeedKey| (key.format, key.linktype, key.on_slow, key.history, key.dedup);
-        parts(self) == parts(other)
-    }
-}
-
-impl FeedKey {
-    fn of(spec: &SinkSpec, sources: usize, own: Option<Format>, rule: &OnSlowRule) -> Self {
-        FeedKey {
-            name: spec.name.clone(),
-            format: format_of(spec, sources).or(own).unwrap_or(Format::Pcap),
-            linktype: spec.linktype,
-            on_slow: spec.on_slow.unwrap_or(rule.default),
-            history: spec.history,
-            dedup: spec.dedup,
-        }
-    }
-
-    fn options(&self, capacity_octets: usize) -> FeedOptions {
-        let ring = RingOptions {
-            format: self.format,
-            capacity_octets,
-            on_slow: self.on_slow,
-            history: self.history,
-        };
-        FeedOptions { ring, linktype: self.linktype, dedup: self.dedup }
-    }
-
-    fn options_private(&self) -> FeedOptions {
-        let mut options = self.options(private::RING_OCTETS);
-        options.ring.on_slow = OnSlow::Wait;
-        options
-    }
-}
-
-/// A sink's format; `None` where it takes that of the one source.
-fn format_of(spec: &SinkSpec, sources: usize) -> Option<Format> {
-    spec.format.or((sources > 1).then_some(Format::PcapNg))
-}
-
-/// Whether each client gets the files from their beginning: all sources are regular files, and no
-/// sink needs a hub that is shared.
-fn replays(plan: &Plan) -> bool {
-    let listens = |sink: &SinkSpec| sink::kind(sink).is_some_and(|kind| kind.listens);
-    plan.sources.iter().all(source::is_regular_file)
-        && plan.sinks.iter().all(|sink| listens(sink) && sink.history == History::None)
-        && plan.count.is_none()
-}
-
-/// What happens to slow subscribers where a sink does not say it.
-struct OnSlowRule {
-    default: OnSlow,
-    asked: bool,
-}
-
-impl OnSlowRule {
-    fn of(plan: &Plan) -> Self {
-        let kinds = || plan.sources.iter().filter_map(source::kind);
-        let local = kinds().all(|kind| kind.waits_for_reader && kind.scheme != crate::endpoint::Scheme::Demo);
-        let can_wait = kinds().all(|kind| kind.can_wait);
-        let lone_taker = match plan.sinks.as_slice() {
-            [sink] => sink::kind(sink).is_some_and(|kind| !kind.listens),
-            _ => false,
-        };
-        let default = if local || (can_wait && lone_taker) { OnSlow::Wait } else { OnSlow::Drop };
-        let asked = plan.sinks.iter().any(|sink| sink.on_slow == Some(OnSlow::Wait));
-        OnSlowRule { default, asked }
-    }
-
-    fn waits(&self) -> bool {
-        self.asked || self.default == OnSlow::Wait
-    }
-}
-
-fn merge_config(plan: &Plan) -> MergeConfig {
-    let one = plan.sources.len() == 1;
-    let capacity_octets = plan.limits.merge_octets();
-    let lane_octets = plan.limits.source_octets(plan.sources.len()) / 2;
-    // One source needs no order; a listening one has several producers.
-    let alone = one && plan.sources.iter().filter_map(source::kind).all(|kind| kind.habit != Habit::Many);
-    let order = plan.order.unwrap_or(if alone { Order::Arrival } else { Order::Time });
-    MergeConfig { order, hold: plan.hold, capacity_octets, lane_octets }
 }
 
 async fn next(messages: &mut mpsc::Receiver<Message>, outer: &Shutdown) -> Option<Message> {
@@ -665,6 +572,6 @@ fn failure(result: Result<Result<(), String>, tokio::task::JoinError>, events: &
         Ok(Err(why)) => why,
         Err(error) => error.to_string(),
     };
-    events.emit(Event::SinkFailed { sink: "output", why: &why });
+    events.emit(Event::SinkFailed { why: &why });
     Some(why)
 }

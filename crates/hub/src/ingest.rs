@@ -7,18 +7,19 @@ use std::fmt;
 use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Instant;
 
 use pcaphub_core::buffer::Pool;
 use pcaphub_core::format::Format;
 use pcaphub_core::interface::Interfaces;
 use pcaphub_core::linktype::LinkType;
-use pcaphub_core::time::{Monotonic, Timestamp};
+use pcaphub_core::time::Monotonic;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 
+use crate::clock::{Clock, wall_clock};
 use crate::event::{Event, Events};
 use crate::framing::{Decoded, Framing, decoder_options};
 use crate::gate::Gate;
@@ -76,34 +77,6 @@ pub enum Message {
 
 /// Octets that a source may not read again before these packets have moved on.
 pub type Ticket = Option<OwnedSemaphorePermit>;
-
-/// The hub's monotonic clock, which the core is handed readings of.
-#[derive(Debug, Clone, Copy)]
-pub struct Clock(Instant);
-
-impl Default for Clock {
-    fn default() -> Self {
-        Clock(Instant::now())
-    }
-}
-
-impl Clock {
-    /// This moment.
-    pub fn now(&self) -> Monotonic {
-        Monotonic::from_nanos(u64::try_from(self.0.elapsed().as_nanos()).unwrap_or(u64::MAX))
-    }
-
-    /// The moment of a reading, for timers.
-    pub fn instant(&self, reading: Monotonic) -> tokio::time::Instant {
-        tokio::time::Instant::from_std(self.0 + Duration::from_nanos(reading.nanos()))
-    }
-}
-
-/// Now, as packets have it.
-pub fn wall_clock() -> Timestamp {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    Timestamp::from_nanos(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
-}
 
 /// What all sources of a hub share.
 #[derive(Clone)]

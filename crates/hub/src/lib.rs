@@ -4,9 +4,11 @@
 //! the order of the layers; a module uses only those above it.
 
 pub mod escape;
+pub mod clock;
 pub mod limits;
 pub mod retry;
 pub mod shutdown;
+pub mod gate;
 pub mod event;
 pub mod stats;
 pub mod endpoint;
@@ -15,11 +17,11 @@ pub mod access;
 pub mod traffic;
 pub mod codec;
 pub mod framing;
-pub mod gate;
 pub mod plan;
 pub mod source;
 pub mod ingest;
 pub mod deliver;
-pub mod sink;
 pub mod private;
+pub mod sink;
+pub mod defaults;
 pub mod hub;

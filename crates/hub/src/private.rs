@@ -19,12 +19,12 @@ use pcaphub_core::stats::DropCounts;
 use tokio::task::JoinSet;
 
 use crate::access::Place;
+use crate::clock::{Clock, wall_clock};
 use crate::codec;
 use crate::deliver::{Left, Pen, write_due};
 use crate::endpoint::Scheme;
 use crate::event::{Event, Events};
 use crate::framing::{Decoded, Framing, decoder_options};
-use crate::ingest::{Clock, wall_clock};
 use crate::opener::Opener;
 use crate::plan::SourceSpec;
 use crate::source::SourceError;

@@ -15,11 +15,11 @@ use pcaphub_core::interface::Interfaces;
 use thiserror::Error;
 
 use crate::access::Clients;
+use crate::clock::Clock;
 use crate::deliver::Pen;
 use crate::endpoint::{Endpoint, Scheme};
 use crate::event::Events;
 use crate::gate::Gate;
-use crate::ingest::Clock;
 use crate::limits::Limits;
 use crate::opener::Opener;
 use crate::plan::{self, Key, PlanError, Reading, Reconnect, SinkSpec};

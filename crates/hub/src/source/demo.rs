@@ -10,7 +10,7 @@ use pcaphub_core::packet::Packet;
 use pcaphub_core::time::{Resolution, Timestamp};
 
 use super::{Context, Source, SourceError, file};
-use crate::ingest::wall_clock;
+use crate::clock::wall_clock;
 use crate::plan::{Key, PlanError, Reading, SourceSpec, Value};
 use crate::traffic::{Mix, Traffic, TrafficConfig};
 

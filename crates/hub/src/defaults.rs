@@ -1,0 +1,121 @@
+//! What follows from a plan where it does not say: formats, slow clients, order, and whether files
+//! are replayed to each client.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pcaphub_core::feed::{FeedOptions, History, OnSlow, RingOptions};
+use pcaphub_core::format::Format;
+use pcaphub_core::linktype::LinkType;
+use pcaphub_core::merge::{MergeConfig, Order};
+
+use crate::endpoint::Scheme;
+use crate::plan::{Plan, Reconnect, SinkSpec, SourceSpec};
+use crate::private;
+use crate::sink;
+use crate::source::{self, Habit, SourceKind};
+
+/// What sinks have in common that read from one feed.
+#[derive(Debug, Clone)]
+pub(crate) struct FeedKey {
+    pub(crate) name: Arc<str>,
+    format: Format,
+    linktype: Option<LinkType>,
+    on_slow: OnSlow,
+    history: History,
+    dedup: Option<Duration>,
+}
+
+impl PartialEq for FeedKey {
+    fn eq(&self, other: &Self) -> bool {
+        let parts = |key: &FeedKey| (key.format, key.linktype, key.on_slow, key.history, key.dedup);
+        parts(self) == parts(other)
+    }
+}
+
+impl FeedKey {
+    pub(crate) fn of(spec: &SinkSpec, sources: usize, own: Option<Format>, rule: &OnSlowRule) -> Self {
+        FeedKey {
+            name: spec.name.clone(),
+            format: format_of(spec, sources).or(own).unwrap_or(Format::Pcap),
+            linktype: spec.linktype,
+            on_slow: spec.on_slow.unwrap_or(rule.default),
+            history: spec.history,
+            dedup: spec.dedup,
+        }
+    }
+
+    pub(crate) fn options(&self, capacity_octets: usize) -> FeedOptions {
+        let ring = RingOptions {
+            format: self.format,
+            capacity_octets,
+            on_slow: self.on_slow,
+            history: self.history,
+        };
+        FeedOptions { ring, linktype: self.linktype, dedup: self.dedup }
+    }
+
+    pub(crate) fn options_private(&self) -> FeedOptions {
+        let mut options = self.options(private::RING_OCTETS);
+        options.ring.on_slow = OnSlow::Wait;
+        options
+    }
+}
+
+/// A sink's format; `None` where it takes that of the one source.
+pub(crate) fn format_of(spec: &SinkSpec, sources: usize) -> Option<Format> {
+    spec.format.or((sources > 1).then_some(Format::PcapNg))
+}
+
+/// Whether each client gets the files from their beginning: all sources are regular files, and no
+/// sink needs a hub that is shared.
+pub(crate) fn replays(plan: &Plan) -> bool {
+    let listens = |sink: &SinkSpec| sink::kind(sink).is_some_and(|kind| kind.listens);
+    plan.sources.iter().all(source::is_regular_file)
+        && plan.sinks.iter().all(|sink| listens(sink) && sink.history == History::None)
+        && plan.count.is_none()
+}
+
+/// What happens to slow subscribers where a sink does not say it.
+pub(crate) struct OnSlowRule {
+    default: OnSlow,
+    asked: bool,
+}
+
+impl OnSlowRule {
+    pub(crate) fn of(plan: &Plan) -> Self {
+        let kinds = || plan.sources.iter().filter_map(source::kind);
+        let local = kinds().all(|kind| kind.waits_for_reader && kind.scheme != Scheme::Demo);
+        let can_wait = kinds().all(|kind| kind.can_wait);
+        let lone_taker = match plan.sinks.as_slice() {
+            [sink] => sink::kind(sink).is_some_and(|kind| !kind.listens),
+            _ => false,
+        };
+        let default = if local || (can_wait && lone_taker) { OnSlow::Wait } else { OnSlow::Drop };
+        let asked = plan.sinks.iter().any(|sink| sink.on_slow == Some(OnSlow::Wait));
+        OnSlowRule { default, asked }
+    }
+
+    pub(crate) fn waits(&self) -> bool {
+        self.asked || self.default == OnSlow::Wait
+    }
+}
+
+pub(crate) fn merge_config(plan: &Plan) -> MergeConfig {
+    let one = plan.sources.len() == 1;
+    let capacity_octets = plan.limits.merge_octets();
+    let lane_octets = plan.limits.source_octets(plan.sources.len()) / 2;
+    // One source needs no order; a listening one has several producers.
+    let alone = one && plan.sources.iter().filter_map(source::kind).all(|kind| kind.habit != Habit::Many);
+    let order = plan.order.unwrap_or(if alone { Order::Arrival } else { Order::Time });
+    MergeConfig { order, hold: plan.hold, capacity_octets, lane_octets }
+}
+
+/// When a source is opened again.
+pub(crate) fn reconnect(plan: &Plan, spec: &SourceSpec, kind: &SourceKind) -> Reconnect {
+    spec.reconnect.unwrap_or(match kind.scheme {
+        // A command that ends well has said all it has to say.
+        Scheme::Exec | Scheme::Sh => Reconnect::Error,
+        _ => plan.reconnect,
+    })
+}
