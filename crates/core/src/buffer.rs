@@ -33,7 +33,8 @@ impl Pool {
         self.lock().pop().unwrap_or_else(|| vec![0; self.shared.size])
     }
 
-    /// Freezes a buffer; when the last reference goes, a pool's buffer returns to the pool.
+    /// Freezes a buffer; when the last reference goes, a pool's buffer returns to the pool: one
+    /// whose capacity is the pool's size, whatever was written to it.
     pub fn freeze(&self, buffer: Vec<u8>) -> Bytes {
         Bytes::from_owner(Returning { buffer, shared: self.shared.clone() })
     }
@@ -49,12 +50,14 @@ impl Pool {
 }
 
 impl Shared {
-    fn give_back(&self, buffer: Vec<u8>) {
-        if buffer.len() != self.size {
+    fn give_back(&self, mut buffer: Vec<u8>) {
+        if buffer.capacity() != self.size {
             return;
         }
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         if free.len() < self.keep {
+            // Only what was written less than the size last time is filled again.
+            buffer.resize(self.size, 0);
             free.push(buffer);
         }
     }

@@ -310,6 +310,20 @@ fn a_skewed_source_waits_for_itself_alone() {
 }
 
 #[test]
+fn two_sources_skewed_alike_keep_their_order_beside_one_that_is_not() {
+    let mut story = Story::new(Order::Time);
+    let (b, a) = (story.live('B'), story.live('A'));
+    let (right, _idle) = (story.live('R'), story.live('I'));
+    story.push(a, 0, &[YEAR + 10, YEAR + 30]);
+    story.push(b, 0, &[YEAR + 20, YEAR + 40]);
+    story.push(right, 50, &[50]);
+    let [ten, twenty, thirty, forty] = [10, 20, 30, 40].map(|millis| YEAR + millis);
+    let expected = format!("A{ten} B{twenty} A{thirty} B{forty}");
+    assert_eq!(story.drain(100), expected);
+    assert_eq!(story.drain(150), "R50");
+}
+
+#[test]
 fn one_packet_in_2106_among_2023_holds_nothing() {
     for order in [Order::Time, Order::Exact] {
         let mut story = Story::new(order);

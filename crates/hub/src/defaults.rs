@@ -10,6 +10,7 @@ use pcaphub_core::linktype::LinkType;
 use pcaphub_core::merge::{MergeConfig, Order};
 
 use crate::endpoint::Scheme;
+use crate::framing;
 use crate::plan::{Plan, Reconnect, SinkSpec, SourceSpec};
 use crate::private;
 use crate::sink;
@@ -106,8 +107,14 @@ pub(crate) fn merge_config(plan: &Plan) -> MergeConfig {
     let capacity_octets = plan.limits.merge_octets();
     let lane_octets = plan.limits.source_octets(plan.sources.len()) / 2;
     // One source needs no order; a listening one has several producers.
+    let files = plan.sources.iter().all(source::is_regular_file);
     let alone = one && plan.sources.iter().filter_map(source::kind).all(|kind| kind.habit != Habit::Many);
-    let order = plan.order.unwrap_or(if alone { Order::Arrival } else { Order::Time });
+    let order = match plan.order {
+        None if alone => Order::Arrival,
+        // A file never has nothing to read: waiting for it is never in vain.
+        None | Some(Order::Time) if files => Order::Exact,
+        order => order.unwrap_or(Order::Time),
+    };
     MergeConfig { order, hold: plan.hold, capacity_octets, lane_octets }
 }
 
@@ -118,4 +125,15 @@ pub(crate) fn reconnect(plan: &Plan, spec: &SourceSpec, kind: &SourceKind) -> Re
         Scheme::Exec | Scheme::Sh => Reconnect::Error,
         _ => plan.reconnect,
     })
+}
+
+/// What each stream of a source may have between its reader and the merge's output, in octets.
+/// A file needs no more than keeps its reader ahead; a live one what may arrive within `hold`.
+pub(crate) fn budget(plan: &Plan, spec: &SourceSpec) -> usize {
+    let sources = plan.sources.len();
+    if source::is_regular_file(spec) {
+        4 * framing::read_octets(sources)
+    } else {
+        plan.limits.source_octets(sources)
+    }
 }

@@ -23,7 +23,7 @@ use tokio::task::JoinSet;
 
 use crate::access::Clients;
 use crate::clock::Clock;
-use crate::defaults::{FeedKey, OnSlowRule, format_of, merge_config, reconnect, replays};
+use crate::defaults::{FeedKey, OnSlowRule, budget, format_of, merge_config, reconnect, replays};
 use crate::event::{Event, Events};
 use crate::framing;
 use crate::gate::Gate;
@@ -153,7 +153,7 @@ impl Hub {
         // Sources: one task each, which fill the queue as fast as their budgets allow.
         let (queue, mut messages) = mpsc::channel(QUEUE);
         let gate = Gate::default();
-        let pool = framing::pool(plan.limits.max_memory / 16);
+        let pool = framing::pool(plan.sources.len(), plan.limits.max_memory / 16);
         let limits = Arc::new(plan.limits.clone());
         let replay = replays(&plan);
         let on_slow = OnSlowRule::of(&plan);
@@ -166,7 +166,6 @@ impl Hub {
             interfaces: interfaces.clone(),
             events: events.clone(),
             clock,
-            budget: limits.source_octets(plan.sources.len()),
             max_producers: limits.max_producers,
             next_stream: Arc::new(AtomicU64::new(0)),
         };
@@ -178,7 +177,8 @@ impl Hub {
             let gated = kind.waits_for_reader || on_slow.waits();
             let reconnect = reconnect(&plan, &spec, kind);
             if !replay {
-                let ingest = Ingest::new(shared.clone(), index, spec, reconnect, gated);
+                let budget = budget(&plan, &spec);
+                let ingest = Ingest::new(shared.clone(), index, spec, reconnect, gated, budget);
                 running.spawn(ingest.run(source, kind));
             }
         }
@@ -367,8 +367,8 @@ struct Lanes {
     of_source: Vec<Option<LaneId>>,
     /// The lanes of streams side by side.
     of_stream: HashMap<u64, LaneId>,
-    /// Whose packets come out of a lane.
-    owner: HashMap<LaneId, usize>,
+    /// Whose packets come out of a lane, by its slot.
+    owner: Vec<usize>,
     /// Sources whose streams come side by side.
     many: Vec<bool>,
     /// Whether a source's lane stays while it is away.
@@ -380,7 +380,7 @@ impl Lanes {
         Lanes {
             of_source: vec![None; kinds.len()],
             of_stream: HashMap::new(),
-            owner: HashMap::new(),
+            owner: Vec::new(),
             many: kinds.iter().map(|kind| kind.habit == Habit::Many).collect(),
             sticky: plan.order == Some(Order::Exact),
         }
@@ -402,7 +402,12 @@ impl Path {
         // Streams of one source rank after each other, in the order in which they came.
         let rank = ((source as u64) << 40) | stream.map_or(0, |stream| stream + 1);
         let lane = self.merge.open(rank, when_idle);
-        self.lanes.owner.insert(lane, source);
+        if self.lanes.owner.len() <= lane.slot() {
+            self.lanes.owner.resize(lane.slot() + 1, source);
+        }
+        if let Some(owner) = self.lanes.owner.get_mut(lane.slot()) {
+            *owner = source;
+        }
         match stream {
             Some(stream) => drop(self.lanes.of_stream.insert(stream, lane)),
             None => {
@@ -490,7 +495,8 @@ impl Path {
                 if let Some(left) = packets_left {
                     *left -= wanted;
                 }
-                if let Some(counts) = lanes.owner.get(&lane).and_then(|source| sources.get_mut(*source)) {
+                if let Some(counts) = lanes.owner.get(lane.slot()).and_then(|source| sources.get_mut(*source))
+                {
                     counts.held = counts.held.saturating_sub(taken);
                     counts.forwarded += wanted;
                     counts.dropped.add(DropReason::Closed, taken - wanted);

@@ -95,8 +95,6 @@ pub struct Shared {
     pub events: Events,
     /// The hub's clock.
     pub clock: Clock,
-    /// What each stream may have in the queue and the merge, in octets.
-    pub budget: usize,
     /// Streams of one listening source.
     pub max_producers: usize,
     /// Numbers streams.
@@ -112,6 +110,8 @@ pub struct Ingest {
     reconnect: Reconnect,
     /// Whether it reads packets only once somebody is there for them.
     gated: bool,
+    /// What each stream may have in the queue and the merge, in octets.
+    budget: usize,
 }
 
 /// How a stream ended.
@@ -128,8 +128,15 @@ enum End {
 
 impl Ingest {
     /// Source number `source` of a hub.
-    pub fn new(shared: Shared, source: usize, spec: SourceSpec, reconnect: Reconnect, gated: bool) -> Self {
-        Ingest { shared, source, spec, reconnect, gated }
+    pub fn new(
+        shared: Shared,
+        source: usize,
+        spec: SourceSpec,
+        reconnect: Reconnect,
+        gated: bool,
+        budget: usize,
+    ) -> Self {
+        Ingest { shared, source, spec, reconnect, gated, budget }
     }
 
     /// Reads the source until it has ended or the hub stops.
@@ -269,7 +276,7 @@ impl Reading {
         let interfaces = shared.interfaces.clone();
         Reading {
             framing: Framing::new(shared.pool.clone(), options, interfaces, ingest.spec.clock_offset),
-            budget: Arc::new(Semaphore::new(shared.budget)),
+            budget: Arc::new(Semaphore::new(ingest.budget)),
             announced: false,
             released: !ingest.gated,
             stream,
@@ -382,7 +389,7 @@ impl Reading {
         }
         self.packets += decoded.batch.packets.len() as u64;
         let charge = decoded.batch.buffer.len() + 32 * decoded.batch.packets.len();
-        let charge = u32::try_from(charge.min(shared.budget)).unwrap_or(u32::MAX);
+        let charge = u32::try_from(charge.min(self.ingest.budget)).unwrap_or(u32::MAX);
         let ticket = tokio::select! {
             ticket = self.budget.clone().acquire_many_owned(charge) => ticket.ok(),
             () = shared.shutdown.reached(Phase::Stopping) => return Err(End::Unwanted),

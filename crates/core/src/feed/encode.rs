@@ -13,6 +13,7 @@ use bytes::Bytes;
 use super::chunk::Chunk;
 use super::ring::{Ring, RingOptions};
 use crate::batch::{Batch, Verbatim};
+use crate::buffer::Pool;
 use crate::dedup::Dedup;
 use crate::format::Format;
 use crate::interface::{Interface, InterfaceId, Interfaces};
@@ -36,11 +37,14 @@ pub struct FeedOptions {
 /// calls cost little, small enough to stay in a core's cache between encoding and sending.
 const CHUNK_OCTETS: usize = 256 * 1024;
 
+/// Chunk buffers kept for reuse; more than that lie in the ring, or are not needed again soon.
+const POOLED: usize = 32;
+
 /// A batch of this size is its own chunk even if that ends the previous one early.
 const WORTH_SHARING: usize = 32 * 1024;
 
-/// Packets remembered by `dedup=`; about 48 octets each.
-const DEDUP_ENTRIES: usize = 1 << 20;
+/// Packets remembered by `dedup=`; about 100 octets each.
+const DEDUP_ENTRIES: usize = 1 << 18;
 
 /// A feed's writing end. There is one, in the hub.
 #[derive(Debug)]
@@ -53,6 +57,7 @@ pub struct Feed {
     dedup: Option<Dedup>,
     sources: HashMap<Arc<str>, u32>,
     octets: Vec<u8>,
+    pool: Pool,
     packets: u64,
     announce: u32,
     by_interface: Vec<(InterfaceId, u64)>,
@@ -76,6 +81,7 @@ impl Feed {
             dedup: options.dedup.map(|window| Dedup::new(window, DEDUP_ENTRIES)),
             sources: HashMap::new(),
             octets: Vec::new(),
+            pool: Pool::new(CHUNK_OCTETS + CHUNK_OCTETS / 4, POOLED),
             packets: 0,
             announce: 0,
             by_interface: Vec::new(),
@@ -138,7 +144,7 @@ impl Feed {
             }
             return;
         }
-        let octets = Bytes::from(std::mem::take(&mut self.octets));
+        let octets = self.pool.freeze(std::mem::take(&mut self.octets));
         self.publish(octets, now);
     }
 
@@ -238,7 +244,8 @@ impl Feed {
 
     fn reserve(&mut self) {
         if self.octets.capacity() == 0 {
-            self.octets.reserve(CHUNK_OCTETS + CHUNK_OCTETS / 4);
+            self.octets = self.pool.take();
+            self.octets.clear();
         }
     }
 }

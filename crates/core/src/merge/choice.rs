@@ -37,15 +37,15 @@ impl<T> Merge<T> {
     }
 
     /// Which lane's head may go at `now`, if any.
+    #[inline]
     pub(super) fn choose(&self, now: Monotonic, due: &mut Option<Due>) -> Option<Choice> {
         if self.config.order == Order::Arrival {
             let slot = *self.arrivals.front()?;
             return Some(Choice { slot, limit: NOWHERE, early: false });
         }
-        let first = self.tournament.first()?;
-        let lane = &self.lanes[first.slot as usize];
-        let choice =
-            |early| Some(Choice { slot: first.slot, limit: self.tournament.second(first.slot), early });
+        let slot = self.tournament.first();
+        let lane = self.lanes.get(slot as usize).filter(|lane| !lane.is_empty())?;
+        let choice = |early| Some(Choice { slot, limit: self.tournament.second(slot), early });
         if self.nothing_is_awaited() {
             return choice(false);
         }
@@ -62,13 +62,14 @@ impl<T> Merge<T> {
             *due = self.first_due(now);
         }
         let due = (*due)?;
-        if self.may_pass(lane) && key_of(first.place) >= self.earliest_before(due) {
+        if self.may_pass(lane) && key_of(lane.place()) >= self.earliest_before(due) {
             return choice(due.early);
         }
         self.choose_among_far(due)
     }
 
     /// The smallest head that has been here for the hold, or whose lane has overflowed.
+    #[cold]
     fn first_due(&self, now: Monotonic) -> Option<Due> {
         let queued = self.lanes.iter().filter(|lane| !lane.is_empty());
         let due = queued.filter_map(|lane| {
@@ -87,6 +88,7 @@ impl<T> Merge<T> {
 
     /// What goes first of a due head and those it does not leave behind; the smallest head of all
     /// is left behind here.
+    #[cold]
     fn choose_among_far(&self, due: Due) -> Option<Choice> {
         let floor = place(self.earliest_before(due), 0);
         let (mut slot, mut smallest, mut limit) = (due.slot, NOWHERE, NOWHERE);

@@ -6,6 +6,8 @@
 //! the packet is an outlier, sorts with the last key and leaves it alone. A packet with none
 //! behind it sorts by its own time, and the next one decides whether the key follows.
 
+use std::num::NonZeroU64;
+
 /// A larger step than this needs the packets behind it to agree: one hour.
 const FAR: u64 = 3_600 * crate::time::NANOS_PER_SECOND;
 
@@ -18,8 +20,9 @@ const ASKED: usize = 8;
 pub(super) struct LaneTime {
     /// The key of the last packet that was no outlier; the epoch before the first.
     last: u64,
-    /// The time of a far packet that went without one behind it to decide.
-    undecided: Option<u64>,
+    /// The time of a far packet that went without one behind it to decide. The epoch itself, the
+    /// time of packets without one, decides nothing.
+    undecided: Option<NonZeroU64>,
 }
 
 /// A packet's key and what comes with it.
@@ -35,23 +38,36 @@ pub(super) struct Keyed {
 }
 
 impl LaneTime {
+    /// After a packet with this key that was no outlier.
+    #[inline]
+    pub(super) fn at(last: u64) -> Self {
+        LaneTime { last, undecided: None }
+    }
+
     /// The key of a packet with this time, before those in `behind`.
     #[inline]
     pub(super) fn key<I>(self, time: u64, behind: impl FnOnce() -> I) -> Keyed
     where
         I: Iterator<Item = u64>,
     {
-        if self.undecided.is_none() && time.abs_diff(self.last) <= FAR {
-            return near(time.max(self.last));
+        match self.near(time) {
+            Some(key) => Keyed::near(key),
+            None => self.decide(time, behind()),
         }
-        self.decide(time, behind())
+    }
+
+    /// The key of a packet with this time, if that is plain: also the lane's time after it.
+    #[inline]
+    pub(super) fn near(self, time: u64) -> Option<u64> {
+        let plain = self.undecided.is_none() && time.abs_diff(self.last) <= FAR;
+        plain.then_some(time.max(self.last))
     }
 
     #[cold]
     fn decide(self, time: u64, behind: impl Iterator<Item = u64>) -> Keyed {
         let mut last = self.last;
         let mut outliers = 0;
-        if let Some(undecided) = self.undecided {
+        if let Some(undecided) = self.undecided.map(NonZeroU64::get) {
             if agrees(last, undecided, time) {
                 last = undecided;
             } else if undecided > last {
@@ -59,7 +75,7 @@ impl LaneTime {
             }
         }
         if time.abs_diff(last) <= FAR {
-            return Keyed { outliers, ..near(time.max(last)) };
+            return Keyed { outliers, ..Keyed::near(time.max(last)) };
         }
         let (mut asked, mut agreed) = (0, 0);
         for other in behind.take(ASKED) {
@@ -68,7 +84,7 @@ impl LaneTime {
         }
         let provisional = asked < ASKED;
         let (key, after) = if asked == 0 {
-            (time, LaneTime { last, undecided: Some(time) })
+            (time, LaneTime { last, undecided: NonZeroU64::new(time) })
         } else if agreed * 2 > asked {
             (time, LaneTime { last: time, undecided: None })
         } else {
@@ -79,8 +95,12 @@ impl LaneTime {
     }
 }
 
-fn near(key: u64) -> Keyed {
-    Keyed { key, after: LaneTime { last: key, undecided: None }, outliers: 0, provisional: false }
+impl Keyed {
+    /// A plain one.
+    #[inline]
+    pub(super) fn near(key: u64) -> Self {
+        Keyed { key, after: LaneTime::at(key), outliers: 0, provisional: false }
+    }
 }
 
 /// Whether a packet at `time`, behind a far one, says that the lane really left `last` for `far`.

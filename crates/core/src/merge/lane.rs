@@ -96,6 +96,7 @@ impl<T> Lane<T> {
     }
 
     /// Gives out its next packets, as long as they stay before `limit`, at most a batch.
+    #[inline]
     pub(super) fn emit_run(&mut self, limit: u128, emit: &mut Emit<'_>) -> Option<Run> {
         let first = self.queue.front()?;
         let packets = first.batch.packets.as_slice();
@@ -126,8 +127,18 @@ impl<T> Lane<T> {
                 let Some(packet) = packets.get(end) else {
                     break;
                 };
-                let keyed = time.key(packet.timestamp.nanos(), || times_from(&self.queue, end + 1));
-                // Of equal places, which only lanes of equal rank can have, the run is the end.
+                let nanos = packet.timestamp.nanos();
+                // Nearly every packet, written out: a `Keyed` would go through memory.
+                if let Some(key) = time.near(nanos) {
+                    if place(key, self.rank) >= limit {
+                        self.head = Keyed::near(key);
+                        break;
+                    }
+                    run.last_key = key;
+                    time = LaneTime::at(key);
+                    continue;
+                }
+                let keyed = time.key(nanos, || times_from(&self.queue, end + 1));
                 if place(keyed.key, self.rank) >= limit {
                     self.head = keyed;
                     break;

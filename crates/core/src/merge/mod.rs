@@ -72,6 +72,14 @@ pub struct LaneId {
     serial: u64,
 }
 
+impl LaneId {
+    /// Its place among the lanes: below the most lanes that were ever known at once, and taken
+    /// over by another only when nothing of this lane is left.
+    pub fn slot(self) -> usize {
+        self.slot as usize
+    }
+}
+
 /// Takes runs: a batch, which of its packets go now, and the lane they were pushed to.
 pub type Emit<'a> = dyn FnMut(&Arc<Batch>, Range<usize>, LaneId) + 'a;
 
@@ -322,6 +330,7 @@ impl<T> Merge<T> {
         self.vacant.push(slot);
     }
 
+    #[inline]
     fn give_out(
         &mut self,
         choice: Choice,

@@ -18,9 +18,9 @@ pub(super) const NOWHERE: u128 = u128::MAX;
 
 /// A lane and the place of its head.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Head {
-    pub(super) place: u128,
-    pub(super) slot: u32,
+struct Head {
+    place: u128,
+    slot: u32,
 }
 
 /// All heads. Equal places are won by the lower slot.
@@ -36,12 +36,14 @@ impl Tournament {
         Tournament { nodes: vec![Head { place: NOWHERE, slot: 0 }; 2] }
     }
 
-    /// The smallest head; `None` if all lanes are empty.
-    pub(super) fn first(&self) -> Option<Head> {
-        self.nodes.get(1).copied().filter(|head| head.place != NOWHERE)
+    /// The lane with the smallest head; any lane if all are empty.
+    #[inline]
+    pub(super) fn first(&self) -> u32 {
+        self.nodes[1].slot
     }
 
     /// The place of the smallest head but for that of `slot`, the first.
+    #[inline]
     pub(super) fn second(&self, slot: u32) -> u128 {
         let mut at = self.leaves() + slot as usize;
         let mut second = NOWHERE;
@@ -53,6 +55,7 @@ impl Tournament {
     }
 
     /// Puts the head of `slot` to `place`.
+    #[inline]
     pub(super) fn set(&mut self, slot: u32, place: u128) {
         while slot as usize >= self.leaves() {
             self.grow();
@@ -76,6 +79,7 @@ impl Tournament {
         self.nodes.len() / 2
     }
 
+    #[cold]
     fn grow(&mut self) {
         let old = self.nodes.split_off(self.leaves());
         let leaves = old.len() * 2;
@@ -105,12 +109,10 @@ mod tests {
             tournament.set(slot as u32, place);
             let mut sorted: Vec<_> = model.iter().copied().zip(0u32..).collect();
             sorted.sort();
-            match tournament.first() {
-                Some(head) => {
-                    assert_eq!((head.place, head.slot), sorted[0]);
-                    assert_eq!(tournament.second(head.slot), sorted[1].0);
-                }
-                None => assert_eq!(sorted[0].0, NOWHERE),
+            let first = tournament.first();
+            assert_eq!(tournament.second(first), sorted[1].0);
+            if sorted[0].0 != NOWHERE {
+                assert_eq!(first, sorted[0].1);
             }
         }
     }
