@@ -657,7 +657,7 @@ fn what_interfaces_make_us_remember_is_bounded() {
     let long = stream.option(1, &[b'x'; 60_000]);
     let name = stream.option(2, &[b'n'; 60_000]);
     for n in 0..1000 {
-        let comment = stream.option(1, &[&[b'x'; 8000], &n.to_string().as_bytes()[..]].concat());
+        let comment = stream.option(1, &[&[b'x'; 8000][..], n.to_string().as_bytes()].concat());
         stream.interface(1, n, &[&long[..], &name, &comment].concat());
     }
     let outcome = decode(&stream.octets);

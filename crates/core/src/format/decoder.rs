@@ -106,6 +106,17 @@ pub(super) struct Call<'a> {
     pub(super) base: u64,
 }
 
+impl Call<'_> {
+    /// Makes room for about `packets`; a stream that was all small packets and now sends one large
+    /// one cannot make it much.
+    pub(super) fn expect_packets(&mut self, packets: usize) {
+        self.batch.packets.reserve(packets.min(MAX_EXPECTED));
+    }
+}
+
+/// Packets that room is made for at once: a read of 256 KiB full of empty records.
+const MAX_EXPECTED: usize = 16_384;
+
 /// How far a format's decoder came.
 pub(super) struct Walked {
     /// Octets done with, from the first one of the call.

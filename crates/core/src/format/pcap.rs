@@ -98,7 +98,7 @@ impl Pcap {
     /// Decodes the whole records behind the first `from` octets, which were the header.
     pub(super) fn decode(&mut self, octets: &[u8], from: usize, call: &mut Call<'_>) -> Walked {
         let first = call.batch.packets.len();
-        call.batch.packets.reserve(octets.len() / self.typical);
+        call.expect_packets(octets.len() / self.typical);
         let native = self.magic.order == ByteOrder::Little;
         let (walked, unchanged) = match (self.magic.headers, native) {
             (Headers::Plain, true) => self.walk::<false, 16>(octets, from, call),

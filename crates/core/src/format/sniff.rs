@@ -176,3 +176,25 @@ fn not_capture(looks_like: Foreign, quote: &[u8]) -> DecodeErrorKind {
     }
     DecodeErrorKind::NotCapture { looks_like, start }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn four_octets_decide_unless_they_are_text() {
+        assert_eq!(start(&[0x0a, 0x0d, 0x0d]), Start::Wants(4));
+        assert_eq!(start(&SECTION_MAGIC), Start::PcapNg);
+        assert!(matches!(start(&[0x1f, 0x8b, 8, 0]), Start::Foreign(_)));
+        assert!(matches!(start(b"HTTP"), Start::Wants(120)));
+        assert!(matches!(start(b"HTTP/1.1 200 OK\r\n"), Start::Foreign(_)));
+    }
+
+    #[test]
+    fn swapped_magics_are_the_same_magic_in_the_other_byte_order() {
+        let nanos = magic([0x4d, 0x3c, 0xb2, 0xa1]).expect("a magic");
+        assert_eq!((nanos.order, nanos.subseconds), (ByteOrder::Little, Subseconds::Nanos));
+        let modified = magic([0xa1, 0xb2, 0xcd, 0x34]).expect("a magic");
+        assert_eq!((modified.order, modified.headers), (ByteOrder::Big, Headers::Modified));
+    }
+}

@@ -139,7 +139,12 @@ fn octet(value: &[u8]) -> Option<u8> {
 /// A name, cut where it is absurdly long; some writers count the C string's NUL.
 fn text(value: &[u8]) -> String {
     let value = value.get(..MAX_NAME).unwrap_or(value);
-    String::from_utf8_lossy(value).trim_end_matches('\0').to_owned()
+    let mut text = String::from_utf8_lossy(value).into_owned();
+    // What is not UTF-8 becomes longer.
+    while text.len() > MAX_NAME || text.ends_with('\0') {
+        text.pop();
+    }
+    text
 }
 
 /// The name under which clients see an interface.

@@ -59,6 +59,12 @@ struct Frame {
     length: u32,
 }
 
+/// A block's frame, or how many octets it takes to know it.
+enum Framed {
+    Known(Frame),
+    Wants(usize),
+}
+
 /// How far a step came.
 enum Step {
     /// This many octets are done with; go on.
@@ -81,7 +87,7 @@ impl PcapNg {
     /// Decodes the whole blocks at the start of `octets`, and parts of those that are skipped.
     pub(super) fn decode(&mut self, octets: &[u8], call: &mut Call<'_>) -> Walked {
         let first = call.batch.packets.len();
-        call.batch.packets.reserve(octets.len() / self.typical);
+        call.expect_packets(octets.len() / self.typical);
         call.batch.verbatim = None;
         let mut at = 0;
         let (wants, result) = loop {
@@ -122,19 +128,16 @@ impl PcapNg {
             return self.go_on_skipping(rest, call);
         }
         let frame = match frame(rest, self.order)? {
-            Ok(frame) => frame,
-            Err(wants) => return Ok(Step::Wants(0, wants)),
+            Framed::Known(frame) => frame,
+            Framed::Wants(octets) => return Ok(Step::Wants(0, octets)),
         };
-        let what = match frame.kind {
-            SECTION_HEADER | INTERFACE_DESCRIPTION | INTERFACE_STATISTICS => None,
+        match frame.kind {
             ENHANCED_PACKET | SIMPLE_PACKET | OBSOLETE_PACKET => {
                 return self.packet(&frame, rest, at, call);
             }
-            DECRYPTION_SECRETS => Some(Skipped::Secrets),
-            _ => Some(Skipped::Unused),
-        };
-        if let Some(what) = what {
-            return Ok(self.skip(&frame, what, at, call));
+            SECTION_HEADER | INTERFACE_DESCRIPTION | INTERFACE_STATISTICS => {}
+            DECRYPTION_SECRETS => return Ok(self.skip(&frame, Skipped::Secrets, at, call)),
+            _ => return Ok(self.skip(&frame, Skipped::Unused, at, call)),
         }
         let Some(block) = whole(&frame, rest)? else {
             return Ok(Step::Wants(0, frame.length as usize));
@@ -227,16 +230,16 @@ impl PcapNg {
     }
 }
 
-/// Reads a block's type and length, or says how many octets that takes.
-fn frame(rest: &[u8], order: ByteOrder) -> Result<Result<Frame, usize>, DecodeErrorKind> {
+/// Reads a block's type and length, and checks that such a block can be.
+fn frame(rest: &[u8], order: ByteOrder) -> Result<Framed, DecodeErrorKind> {
     let Some(first) = rest.first_chunk::<BLOCK_HEADER>() else {
-        return Ok(Err(BLOCK_HEADER));
+        return Ok(Framed::Wants(BLOCK_HEADER));
     };
     let section = first.starts_with(&SECTION_MAGIC);
     let order = match section {
         false => order,
         true => match ByteOrder::Little.u32_at(rest, BLOCK_HEADER) {
-            None => return Ok(Err(MIN_BLOCK as usize)),
+            None => return Ok(Framed::Wants(MIN_BLOCK as usize)),
             Some(0x1a2b_3c4d) => ByteOrder::Little,
             Some(0x4d3c_2b1a) => ByteOrder::Big,
             Some(magic) => return Err(DecodeErrorKind::ByteOrderMagic { magic }),
@@ -251,7 +254,7 @@ fn frame(rest: &[u8], order: ByteOrder) -> Result<Result<Frame, usize>, DecodeEr
     } else if !length.is_multiple_of(4) {
         BadLength::Unaligned
     } else {
-        return Ok(Ok(Frame { kind, order, length }));
+        return Ok(Framed::Known(Frame { kind, order, length }));
     };
     // No version of pcap makes a length that could be.
     if first.first_chunk().is_some_and(|magic| sniff::magic(*magic).is_some()) {
