@@ -37,6 +37,14 @@ impl Interface {
     pub fn shown_name(&self) -> &str {
         self.name.as_deref().unwrap_or(&self.source)
     }
+
+    /// What it holds in memory, about.
+    fn octets(&self) -> usize {
+        size_of::<Self>()
+            + self.name.as_ref().map_or(0, |name| name.len())
+            + self.source.len()
+            + self.options.len()
+    }
 }
 
 /// Hands out interface ids. The hub's table implements it; decoders call it.
@@ -51,10 +59,14 @@ pub trait Intern {
 pub struct InterfaceTable {
     interfaces: Vec<Arc<Interface>>,
     ids: HashMap<Arc<Interface>, InterfaceId>,
+    octets: usize,
 }
 
 /// Most interfaces of one hub. Sections have at most 4096; 16 sources of that size fit.
 pub const MAX_INTERFACES: usize = 65_536;
+/// Most octets of names and options that the interfaces of one hub hold together: producers that
+/// come with new ones each time must not fill the memory.
+const MAX_OCTETS: usize = 16 << 20;
 
 impl InterfaceTable {
     /// An empty table.
@@ -78,9 +90,11 @@ impl Intern for InterfaceTable {
         if let Some(id) = self.ids.get(&interface) {
             return Some(*id);
         }
-        if self.interfaces.len() >= MAX_INTERFACES {
+        let octets = interface.octets();
+        if self.interfaces.len() >= MAX_INTERFACES || self.octets + octets > MAX_OCTETS {
             return None;
         }
+        self.octets += octets;
         let id = InterfaceId(self.interfaces.len() as u32);
         let interface = Arc::new(interface);
         self.interfaces.push(interface.clone());
@@ -122,5 +136,39 @@ impl Interfaces {
 impl Intern for Interfaces {
     fn intern(&mut self, interface: Interface) -> Option<InterfaceId> {
         self.lock().intern(interface)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn interface(number: usize, options: usize) -> Interface {
+        Interface {
+            source: "tap".into(),
+            name: Some(format!("eth{number}").into()),
+            linktype: LinkType::ETHERNET,
+            snaplen: 0,
+            resolution: Resolution::NANOS,
+            fcs_len: None,
+            options: Bytes::from(vec![0; options]),
+        }
+    }
+
+    #[test]
+    fn an_interface_that_comes_back_has_its_old_id() {
+        let mut table = InterfaceTable::new();
+        let first = table.intern(interface(1, 0));
+        assert_ne!(table.intern(interface(2, 0)), first);
+        assert_eq!(table.intern(interface(1, 0)), first);
+        assert_eq!(table.interfaces().len(), 2);
+    }
+
+    #[test]
+    fn ever_new_interfaces_meet_a_bound_in_octets() {
+        let mut table = InterfaceTable::new();
+        let taken = (0..10_000).take_while(|n| table.intern(interface(*n, 8000)).is_some()).count();
+        assert!((1000..3000).contains(&taken), "{taken}");
+        assert!(table.intern(interface(0, 8000)).is_some(), "a known one is still found");
     }
 }
