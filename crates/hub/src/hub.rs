@@ -227,7 +227,7 @@ impl Hub {
                 feed: FeedKey::of(spec, count, None, &on_slow).options_private(),
                 order: plan.order.unwrap_or(Order::Time),
                 clock,
-                pool: pool.clone(),
+                pool: private::pool(count),
                 opener: opener.clone(),
                 events: events.clone(),
                 books: books.clone(),

@@ -24,7 +24,7 @@ use crate::codec;
 use crate::deliver::{Left, Pen, write_due};
 use crate::endpoint::Scheme;
 use crate::event::{Event, Events};
-use crate::framing::{Decoded, Framing, decoder_options};
+use crate::framing::{self, Decoded, Framing, decoder_options};
 use crate::opener::Opener;
 use crate::plan::SourceSpec;
 use crate::source::SourceError;
@@ -36,6 +36,17 @@ pub const RING_OCTETS: usize = 2 << 20;
 const STEP_OCTETS: usize = 256 << 10;
 /// How long a client gets to close its side after we have closed ours.
 const LINGER: Duration = Duration::from_millis(500);
+
+/// Buffers for clients who each read `files` files. A client reads and writes in turn, so a larger
+/// piece costs nothing but memory, and 512 KiB at once a tenth less CPU than 256 (measured; that
+/// sendfile over ranges already walked costs no less was measured too).
+pub fn pool(files: usize) -> Pool {
+    let size = 2 * framing::read_octets(files);
+    Pool::new(size, POOLED / size)
+}
+
+/// Octets of unused buffers that are kept for the next client.
+const POOLED: usize = 16 << 20;
 
 /// Files that are replayed to each client.
 pub struct Replay {
