@@ -30,7 +30,17 @@ impl Pool {
 
     /// A buffer of exactly [`size`](Self::size) initialised octets, whose content is arbitrary.
     pub fn take(&self) -> Vec<u8> {
-        self.lock().pop().unwrap_or_else(|| vec![0; self.shared.size])
+        let mut buffer = self.lock().pop().unwrap_or_default();
+        // Fills only what was never written: a buffer that comes back full costs nothing.
+        buffer.resize(self.shared.size, 0);
+        buffer
+    }
+
+    /// A buffer of length 0 whose capacity is [`size`](Self::size).
+    pub fn take_empty(&self) -> Vec<u8> {
+        let mut buffer = self.lock().pop().unwrap_or_else(|| Vec::with_capacity(self.shared.size));
+        buffer.clear();
+        buffer
     }
 
     /// Freezes a buffer; when the last reference goes, a pool's buffer returns to the pool: one
@@ -50,14 +60,12 @@ impl Pool {
 }
 
 impl Shared {
-    fn give_back(&self, mut buffer: Vec<u8>) {
+    fn give_back(&self, buffer: Vec<u8>) {
         if buffer.capacity() != self.size {
             return;
         }
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         if free.len() < self.keep {
-            // Only what was written less than the size last time is filled again.
-            buffer.resize(self.size, 0);
             free.push(buffer);
         }
     }

@@ -69,12 +69,16 @@ pub(crate) fn format_of(spec: &SinkSpec, sources: usize) -> Option<Format> {
 }
 
 /// Whether each client gets the files from their beginning: all sources are regular files, and no
-/// sink needs a hub that is shared.
+/// sink needs a hub that is shared. A lone file or standard output is such a client, too.
 pub(crate) fn replays(plan: &Plan) -> bool {
     let listens = |sink: &SinkSpec| sink::kind(sink).is_some_and(|kind| kind.listens);
-    plan.sources.iter().all(source::is_regular_file)
-        && plan.sinks.iter().all(|sink| listens(sink) && sink.history == History::None)
-        && plan.count.is_none()
+    let private = match plan.sinks.as_slice() {
+        [sink] => listens(sink) || [Scheme::File, Scheme::Stdio].contains(&sink.endpoint.scheme),
+        sinks => sinks.iter().all(listens),
+    };
+    let files = plan.sources.iter().all(source::is_regular_file);
+    let alike = plan.sinks.iter().all(|sink| sink.history == History::None) && plan.count.is_none();
+    files && private && alike && plan.order != Some(Order::Arrival)
 }
 
 /// What happens to slow subscribers where a sink does not say it.

@@ -354,17 +354,26 @@ impl Wake for Unpark {
     }
 }
 
-/// Delivers to a file, standard output or a socket in blocking mode, on the calling thread.
-pub fn to_writer(pen: &mut Pen, writer: &mut dyn Write) -> Left {
+/// Waits on this thread for what a feed has tasks wait for.
+pub fn block_on<T>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> T {
     let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
     let mut cx = Context::from_waker(&waker);
-    let linktype = loop {
-        match pen.subscriber.poll_header(&mut cx) {
-            Poll::Ready(Ok(linktype)) => break linktype,
-            Poll::Ready(Err(ending)) => return Left::Feed(ending),
+    loop {
+        match poll(&mut cx) {
+            Poll::Ready(value) => return value,
             Poll::Pending => std::thread::park(),
         }
+    }
+}
+
+/// Delivers to a file or to standard output, on the calling thread.
+pub fn to_writer(pen: &mut Pen, writer: &mut dyn Write) -> Left {
+    let linktype = match block_on(|cx| pen.subscriber.poll_header(cx)) {
+        Ok(linktype) => linktype,
+        Err(ending) => return Left::Feed(ending),
     };
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let mut cx = Context::from_waker(&waker);
     pen.begin(linktype);
     let (mut flushed, mut due) = (Instant::now(), false);
     loop {

@@ -14,6 +14,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use pcaphub_core::feed::Feed;
+use pcaphub_core::format::Format;
 use pcaphub_core::interface::Interfaces;
 use pcaphub_core::merge::{LaneId, Merge, Order, WhenIdle};
 use pcaphub_core::stats::DropReason;
@@ -68,6 +69,8 @@ const STEP_OCTETS: usize = 256 * 1024;
 /// A hub that is set up: everything that can fail at start has been opened.
 pub struct Hub {
     plan: Plan,
+    /// The format of the last source, where files are replayed.
+    own: Option<Format>,
     shutdown: Shutdown,
     books: Books,
     events: Events,
@@ -95,8 +98,11 @@ pub fn open(
         let kind = source::kind(spec).ok_or_else(|| unusable(&spec.name))?;
         sources.push(((kind.open)(spec, &context)?, kind));
     }
+    let mut own = None;
     if replays(&plan) {
-        plan.sources.iter().try_for_each(|spec| private::check(spec, opener.as_ref()))?;
+        for spec in &plan.sources {
+            own = private::check(spec, opener.as_ref())?;
+        }
     }
     let mut sinks = Vec::new();
     for spec in &plan.sinks {
@@ -105,7 +111,7 @@ pub fn open(
     }
     let books = Books::new(plan.sources.iter().map(|spec| spec.name.to_string()));
     let (clock, interfaces) = (Clock::default(), Interfaces::new());
-    Ok(Hub { plan, shutdown, books, events, clock, interfaces, opener, sources, sinks })
+    Ok(Hub { plan, own, shutdown, books, events, clock, interfaces, opener, sources, sinks })
 }
 
 fn unusable(name: &str) -> PlanError {
@@ -147,7 +153,8 @@ impl Hub {
     /// Moves packets until all sources have ended and the sinks have everything, or until told to
     /// stop.
     pub async fn run(self) -> Outcome {
-        let Hub { plan, shutdown: outer, books, events, clock, interfaces, opener, sources, sinks } = self;
+        let Hub { plan, own, shutdown: outer, books, events, clock, interfaces, opener, sources, sinks } =
+            self;
         let mut errors = Vec::new();
 
         // Sources: one task each, which fill the queue as fast as their budgets allow.
@@ -195,10 +202,11 @@ impl Hub {
                 }
             }
         }
-        let own = early.iter().find_map(|message| match message {
+        let announced = early.iter().find_map(|message| match message {
             Message::Opened { format, .. } => Some(*format),
             _ => None,
         });
+        let own = own.or(announced);
 
         // Feeds: one for all sinks that want the same.
         let mut feeds: Vec<(FeedKey, Feed)> = Vec::new();
@@ -224,13 +232,14 @@ impl Hub {
         for (((sink, _), spec), ring) in sinks.into_iter().zip(&plan.sinks).zip(rings) {
             let replay = replay.then(|| Replay {
                 sources: plan.sources.clone(),
-                feed: FeedKey::of(spec, count, None, &on_slow).options_private(),
+                feed: FeedKey::of(spec, count, own, &on_slow).options_private(),
                 order: plan.order.unwrap_or(Order::Time),
                 clock,
                 pool: private::pool(count),
                 opener: opener.clone(),
                 events: events.clone(),
                 books: books.clone(),
+                shutdown: outer.clone(),
             });
             let context = sink::Context {
                 ring,
@@ -261,9 +270,12 @@ impl Hub {
         };
         let deadline = plan.duration.map(|duration| tokio::time::Instant::now() + duration);
         if replay {
-            tokio::select! {
-                () = outer.reached(Phase::Draining) => {}
-                () = until(deadline) => {}
+            while !delivering.is_empty() {
+                tokio::select! {
+                    () = outer.reached(Phase::Draining) => break,
+                    () = until(deadline) => break,
+                    Some(result) = delivering.join_next() => errors.extend(failure(result, &events)),
+                }
             }
         } else {
             path.open_lanes(&plan, &kinds);

@@ -69,6 +69,10 @@ impl Feed {
     /// A feed without subscribers. `interfaces` is the hub's table.
     pub fn new(options: FeedOptions, interfaces: Interfaces) -> Self {
         let ring = Ring::new(options.ring);
+        if options.ring.format == Format::PcapNg {
+            // Its header has no linktype, so nothing has to be known for it.
+            ring.set_linktype(LinkType::ETHERNET);
+        }
         if let Some(linktype) = options.linktype {
             ring.set_linktype(linktype);
         }
@@ -93,6 +97,11 @@ impl Feed {
     /// The ring that subscribers join.
     pub fn ring(&self) -> &Arc<Ring> {
         &self.ring
+    }
+
+    /// The interface table whose ids its packets have.
+    pub fn interfaces(&self) -> &Interfaces {
+        &self.interfaces
     }
 
     /// Tells the feed of a source's linktype before any of its packets, so that waiting clients
@@ -244,8 +253,7 @@ impl Feed {
 
     fn reserve(&mut self) {
         if self.octets.capacity() == 0 {
-            self.octets = self.pool.take();
-            self.octets.clear();
+            self.octets = self.pool.take_empty();
         }
     }
 }

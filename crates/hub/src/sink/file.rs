@@ -54,7 +54,10 @@ impl Sink for Writing {
         let mut pen = context.join(&self.name);
         let (done, ended) = tokio::sync::oneshot::channel();
         let deliver = move || {
-            let left = to_writer(&mut pen, &mut self.writer);
+            let left = match &context.replay {
+                Some(replay) => replay.pipe_to(&self.name, &mut self.writer),
+                None => to_writer(&mut pen, &mut self.writer),
+            };
             let finished = self.writer.finish();
             let result = match (left, finished) {
                 (Left::Peer(error), _) if self.quiet && error.kind() == io::ErrorKind::BrokenPipe => Ok(true),
