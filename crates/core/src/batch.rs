@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use crate::format::Format;
+use crate::encoding::Format;
 use crate::linktype::LinkType;
 use crate::packet::Packet;
 

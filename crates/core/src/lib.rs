@@ -7,6 +7,7 @@
 
 pub mod time;
 pub mod linktype;
+pub mod encoding;
 pub mod stats;
 pub mod error;
 pub mod interface;

@@ -62,7 +62,7 @@ pub fn listen(
         let why = format!(
             "{address} is not loopback, and PCAP-over-IP has neither encryption nor a password: \
              say who may connect, e.g. allow=192.168.1.0/24 (--allow 192.168.1.0/24 with serve), \
-             allow=any if everyone may, or use tls-listen://"
+             allow=any if everyone may; encryption (tls-listen://) is not built yet, so put stunnel, ssh or a VPN before it"
         );
         return Err(refused(why, true));
     }

@@ -72,11 +72,15 @@ impl Opener for System {
     fn write_file(&self, path: &Path) -> io::Result<File> {
         let nofollow = OFlags::NOFOLLOW.bits() as i32;
         let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(0o600).custom_flags(nofollow);
+        options.write(true).create(true).mode(0o600).custom_flags(nofollow);
         let file = options.open(path)?;
         let metadata = file.metadata()?;
         if metadata.is_file() && metadata.nlink() > 1 {
             return Err(io::Error::other("it has several hard links; give another name"));
+        }
+        if metadata.is_file() {
+            // Not before the check: what it refuses must stay as it is.
+            file.set_len(0)?;
         }
         Ok(file)
     }
