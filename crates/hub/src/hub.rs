@@ -4,7 +4,7 @@
 //! source ─► ingest: read, decode ─► merge: one time order ─► feed: encode once ─► ring ─► deliver ─► sink
 //! ```
 //!
-//! [`run`] reads top to bottom: open everything, start the sinks, start the sources, and then, for
+//! [`Hub::run`] reads top to bottom: open everything, start the sinks, start the sources, and then, for
 //! as long as there are sources, take their batches, merge them, and publish what the merge
 //! releases to every feed.
 

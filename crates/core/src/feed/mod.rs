@@ -6,6 +6,8 @@
 mod chunk;
 mod count;
 mod encode;
+#[cfg(test)]
+mod model;
 mod ring;
 mod subscriber;
 

@@ -239,7 +239,7 @@ impl Ring {
     }
 
     /// Like [`set_linktype`](Self::set_linktype), for want of knowledge: it can still be
-    /// [corrected](Self::correct_linktype) until a packet was published.
+    /// corrected until a packet was published.
     pub fn assume_linktype(&self, linktype: LinkType) {
         self.wake_all(|state| {
             if state.linktype.is_none() {
