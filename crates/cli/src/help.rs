@@ -19,10 +19,10 @@ Examples:
       tshark -i TCP@127.0.0.1:57012              … reads it live, so does dumpcap
       nc 127.0.0.1 57012 | tshark -r -           … or this
   pcaphub serve sniffed.pcap --listen 0.0.0.0:57012 --allow 192.168.1.0/24
-  tcpdump -U -w - | pcaphub serve -              one capture for all clients
-  pcaphub serve exec:'tcpdump -U -w -'           the same, started again if it dies
+  tcpdump -U -w - 'not tcp port 57012' | pcaphub serve -      one capture for all clients
+  pcaphub serve exec:'tcpdump -U -w - not tcp port 57012'     the same, started again if it dies
   pcaphub cat tcp://host:57012 | tshark -r -     read from somebody else's listener
-  pcaphub serve tcp-listen://127.0.0.1:57013     sniffers connect to us: tcpdump -w - | nc host 57013
+  pcaphub serve tcp-listen://127.0.0.1:57013     sniffers connect: tcpdump -w - | nc HOST 57013
   pcaphub pipe a.pcap --to tcp://192.168.1.3:57012            push to a listening analyzer
   pcaphub serve tcp://10.1.2.3:57012 tcp://10.4.5.6:57012     several sensors, one stream
   pcaphub serve tcp://10.1.2.3 --history 10s     late joiners get the last ten seconds
@@ -36,8 +36,8 @@ pace. Other sources are shared: a client joins at the next packet, or --history 
 Examples:
   pcaphub serve sniffed.pcap
   pcaphub serve sniffed.pcap --listen 0.0.0.0:57012 --allow 192.168.1.0/24
-  tcpdump -U -w - | pcaphub serve -
-  pcaphub serve exec:'tcpdump -i any -U -w -' --format pcapng
+  tcpdump -U -w - 'not tcp port 57012' | pcaphub serve -
+  pcaphub serve exec:'tcpdump -i any -U -w - not tcp port 57012' --format pcapng
   pcaphub serve 'tcp://10.1.2.3?name=office' 'tcp://10.4.5.6?name=plant' --format pcapng
   pcaphub serve tcp-listen://127.0.0.1:57013 --history 10s";
 

@@ -29,11 +29,16 @@ fn endpoint(scheme: Scheme) -> Endpoint {
 fn every_source_reads_its_example_and_the_options_of_all() {
     for kind in SOURCES {
         let spec = source::spec(endpoint(kind.scheme)).unwrap();
-        assert_eq!(*spec.name, *endpoint(kind.scheme).to_string(), "its endpoint is its name");
+        assert!(!spec.name.is_empty() && !spec.named, "it is called by what it is");
         for option in ["name=tap", "linktype=raw", "clock-offset=-2s"] {
             source::spec(endpoint(kind.scheme).with_option(option).unwrap()).unwrap();
         }
-        assert!(!kind.help.is_empty() && kind.example.starts_with(kind.scheme.prefix()), "{}", kind.example);
+        assert!(
+            !kind.help.is_empty()
+                && (kind.scheme == Scheme::File || kind.example.starts_with(kind.scheme.prefix())),
+            "{}",
+            kind.example
+        );
     }
 }
 
@@ -44,7 +49,12 @@ fn every_sink_reads_its_example_and_the_options_of_all() {
         for option in ["name=out", "format=pcapng", "on-slow=drop", "linktype=1", "dedup=1ms"] {
             sink::spec(endpoint(kind.scheme).with_option(option).unwrap()).unwrap();
         }
-        assert!(!kind.help.is_empty() && kind.example.starts_with(kind.scheme.prefix()), "{}", kind.example);
+        assert!(
+            !kind.help.is_empty()
+                && (kind.scheme == Scheme::File || kind.example.starts_with(kind.scheme.prefix())),
+            "{}",
+            kind.example
+        );
     }
 }
 

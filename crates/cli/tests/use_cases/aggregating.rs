@@ -76,8 +76,8 @@ fn clients_do_not_notice_a_source_that_goes_and_comes() {
     let capture = packets(1, 3, BEGIN, 1000);
     first.write_all(&header(1)).unwrap();
     second.write_all(&header(1)).unwrap();
-    first.write_all(&record(&capture[0])).unwrap();
     read_exact(&mut client, 24);
+    first.write_all(&record(&capture[0])).unwrap();
     assert_eq!(read_record(&mut client), capture[0]);
     // In mid-record: what came of it must never be forwarded.
     first.write_all(&record(&capture[1])[..20]).unwrap();
@@ -108,6 +108,8 @@ fn pcapng_keeps_every_linktype_and_names_interfaces_after_their_sources() {
         ["serve", &sources[0], &sources[1], "--listen", "127.0.0.1:0", "--format", "pcapng", "--hold", "2s"];
     let hub = Hub::start(&arguments, 1);
     let mut client = connect(hub.client());
+    // Whoever has the header has joined.
+    let begin = read_exact(&mut client, 12);
     let (mut first, mut second) = (a.accept(), b.accept());
     let mut raw = Packet { micros: BEGIN + 1000, octets: datagram(2, 1, 60)[14..].to_vec() };
     first.write_all(&pcap(&packets(1, 2, BEGIN, 2000))).unwrap();
@@ -117,7 +119,7 @@ fn pcapng_keeps_every_linktype_and_names_interfaces_after_their_sources() {
     let out = folder();
     let path = out.path().join("out.pcapng");
     let reading = std::thread::spawn(move || {
-        let mut octets = Vec::new();
+        let mut octets = begin;
         client.read_to_end(&mut octets).unwrap();
         octets
     });
@@ -145,8 +147,9 @@ fn a_pcap_stream_keeps_its_one_linktype_and_counts_what_it_drops() {
     let mut client = connect(hub.client());
     let (mut first, mut second) = (a.accept(), b.accept());
     let capture = packets(1, 2, BEGIN, 1_000_000);
-    first.write_all(&[header(1), record(&capture[0])].concat()).unwrap();
+    first.write_all(&header(1)).unwrap();
     assert_eq!(read_exact(&mut client, 24), header(1));
+    first.write_all(&record(&capture[0])).unwrap();
     assert_eq!(read_record(&mut client), capture[0]);
     let raw = Packet { micros: BEGIN + 10, octets: datagram(2, 1, 60)[14..].to_vec() };
     second.write_all(&[header(101), record(&raw)].concat()).unwrap();

@@ -13,3 +13,4 @@ mod late;
 mod manners;
 mod pushing;
 mod serving;
+mod slow;

@@ -280,7 +280,7 @@ pub fn spec(endpoint: Endpoint) -> Result<SourceSpec, PlanError> {
     let named = name.is_some();
     let spec = SourceSpec {
         named,
-        name: name.unwrap_or_else(|| endpoint.to_string()).into(),
+        name: name.unwrap_or_else(|| default_name(&endpoint)).into(),
         reconnect: options.value("reconnect", plan::reconnect)?,
         linktype: options.value("linktype", plan::linktype)?,
         clock_offset: options.value("clock-offset", plan::offset)?.unwrap_or(0),
@@ -291,6 +291,15 @@ pub fn spec(endpoint: Endpoint) -> Result<SourceSpec, PlanError> {
         demo::check(&spec)?;
     }
     Ok(spec)
+}
+
+/// What a source is called that was given no name.
+fn default_name(endpoint: &Endpoint) -> String {
+    match endpoint.scheme {
+        Scheme::Stdio => "stdin".into(),
+        Scheme::Demo => "demo".into(),
+        _ => endpoint.to_string(),
+    }
 }
 
 /// Whether it is a regular file, whose packets are all there already.
