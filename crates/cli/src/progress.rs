@@ -36,7 +36,8 @@ async fn show(books: Books) {
         let rate = decoded.saturating_sub(last) as f64 / seconds;
         let dropped: u64 = report.dropped().values().sum();
         let clients = report.clients;
-        let line = format!("{decoded} packets, {rate:.0}/s, {clients} clients, {dropped} dropped");
+        let noun = if clients == 1 { "client" } else { "clients" };
+        let line = format!("{decoded} packets, {rate:.0}/s, {clients} {noun}, {dropped} dropped");
         let _ = write!(std::io::stderr(), "\r\x1b[K{line}\r");
         (last, then) = (decoded, Instant::now());
     }
