@@ -55,19 +55,22 @@ mod lossy {
         let (sender, lines) = sync_channel::<Vec<u8>>(LINES);
         let (flushed, done) = sync_channel::<()>(1);
         let _ = FLUSHED.set(Mutex::new(done));
+        let terminal = rustix::termios::isatty(io::stderr());
+        // A line replaces what progress shows in its place.
+        let clear: &[u8] = if terminal { b"\r\x1b[K" } else { b"" };
         let write = move || {
             for line in lines {
                 if line.is_empty() {
                     let _ = flushed.try_send(());
                 } else {
-                    let _ = io::stderr().write_all(&line);
+                    let _ = io::stderr().write_all(&[clear, &line].concat());
                 }
             }
         };
         // Without the thread the channel fills up and every line is dropped.
         let _ = std::thread::Builder::new().name("log".into()).spawn(write);
         let _ = SENDER.set(sender.clone());
-        (Lines(sender), Stderr { terminal: rustix::termios::isatty(io::stderr()) })
+        (Lines(sender), Stderr { terminal })
     }
 
     static SENDER: OnceLock<SyncSender<Vec<u8>>> = OnceLock::new();

@@ -1,4 +1,4 @@
-//! The one place that reads clocks: the core is handed what they say.
+//! Readings of clocks for the core, which reads none itself.
 
 use std::time::{Duration, Instant, SystemTime};
 

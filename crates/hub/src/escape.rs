@@ -12,7 +12,6 @@ pub fn escaped(text: &str, most: usize) -> String {
             break;
         }
         match character {
-            '\\' => shown.push_str("\\\\"),
             c if c.is_control() || is_reordering(c) => {
                 let _ = write!(shown, "{}", c.escape_default());
             }

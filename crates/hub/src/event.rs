@@ -4,8 +4,9 @@
 //! came or went; debug: per connection. There is nothing per packet.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use pcaphub_core::linktype::LinkType;
 
@@ -71,29 +72,69 @@ kinds! {
     EarlyRelease => "early_release",
 }
 
+/// Lines of one kind that are logged in a second; an attacker must not fill the disk with them.
+const LINES_PER_SECOND: u32 = 20;
+
 /// Where events go: the log, and a counter per kind. Clones share the counters.
 #[derive(Debug, Clone)]
 pub struct Events {
-    counts: Arc<[AtomicU64]>,
+    kinds: Arc<[Kind]>,
+}
+
+/// What is kept of one kind of event.
+#[derive(Debug)]
+struct Kind {
+    count: AtomicU64,
+    lines: Mutex<Lines>,
+}
+
+/// Lines of the second that began last.
+#[derive(Debug)]
+struct Lines {
+    began: Instant,
+    logged: u32,
+    suppressed: u64,
 }
 
 impl Default for Events {
     fn default() -> Self {
-        Events { counts: Event::NAMES.iter().map(|_| AtomicU64::new(0)).collect() }
+        let lines = || Lines { began: Instant::now(), logged: 0, suppressed: 0 };
+        let kind = |_: &&str| Kind { count: AtomicU64::new(0), lines: Mutex::new(lines()) };
+        Events { kinds: Event::NAMES.iter().map(kind).collect() }
+    }
+}
+
+impl Kind {
+    /// How many lines were kept back before the one that may be logged now; `None` if it may not.
+    fn admit(&self, now: Instant) -> Option<u64> {
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        if now.duration_since(lines.began) >= Duration::from_secs(1) {
+            (lines.began, lines.logged) = (now, 0);
+        }
+        if lines.logged == LINES_PER_SECOND {
+            lines.suppressed += 1;
+            return None;
+        }
+        lines.logged += 1;
+        Some(std::mem::take(&mut lines.suppressed))
     }
 }
 
 impl Events {
     /// How often each kind occurred, for those that did.
     pub fn counts(&self) -> Vec<(&'static str, u64)> {
-        let counts = self.counts.iter().map(|count| count.load(Ordering::Relaxed));
+        let counts = self.kinds.iter().map(|kind| kind.count.load(Ordering::Relaxed));
         Event::NAMES.iter().copied().zip(counts).filter(|(_, n)| *n > 0).collect()
     }
 
-    /// Logs and counts.
+    /// Counts and logs; of a kind that comes in floods, some lines only.
     pub fn emit(&self, event: Event<'_>) {
-        if let Some(count) = self.counts.get(event.index()) {
-            count.fetch_add(1, Ordering::Relaxed);
+        let Some(kind) = self.kinds.get(event.index()) else { return };
+        kind.count.fetch_add(1, Ordering::Relaxed);
+        match kind.admit(Instant::now()) {
+            None => return,
+            Some(0) => {}
+            Some(n) => tracing::warn!("{n} lines of the kind of the next one were not shown"),
         }
         let safe = |text: &str| escaped(text, SHOWN);
         let shown = |text: &dyn fmt::Display| escaped(&text.to_string(), 2 * SHOWN);
@@ -154,5 +195,30 @@ impl Events {
                 "{packets} packets left the merge before their hold was over: a source is too fast for its memory"
             ),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_flood_some_lines_are_shown_and_the_others_counted() {
+        let began = Instant::now();
+        let lines = Lines { began, logged: 0, suppressed: 0 };
+        let kind = Kind { count: AtomicU64::new(0), lines: Mutex::new(lines) };
+        let shown = (0..100).filter(|_| kind.admit(began) == Some(0)).count();
+        assert_eq!(shown, LINES_PER_SECOND as usize);
+        assert_eq!(kind.admit(began + Duration::from_secs(1)), Some(80));
+        assert_eq!(kind.admit(began + Duration::from_secs(1)), Some(0));
+    }
+
+    #[test]
+    fn every_event_is_counted() {
+        let events = Events::default();
+        for _ in 0..100 {
+            events.emit(Event::ClientRefused { client: "192.0.2.1:1", why: "no" });
+        }
+        assert_eq!(events.counts(), [("client_refused", 100)]);
     }
 }
