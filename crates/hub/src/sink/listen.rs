@@ -88,12 +88,14 @@ fn welcome_tcp(
         replay.clone().welcome_tcp(stream, name, place, clients);
         return;
     }
-    let pen = context.join(&name);
+    let mut pen = context.join(&name);
     let context = context.clone();
     clients.spawn(async move {
         let mut stream = stream;
-        let (reader, writer) = stream.split();
-        serve(pen, &name, reader, writer, &context).await;
+        let (reader, mut writer) = stream.split();
+        let left = serve(&mut pen, &name, reader, &mut writer, &context).await;
+        let unacknowledged = pcaphub_sys::unacknowledged(writer.as_ref()).unwrap_or(0);
+        farewell_to(&pen, &name, &left, unacknowledged, &context);
         drop(place);
     });
 }
@@ -152,31 +154,41 @@ fn welcome_unix(
         replay.clone().welcome_unix(stream, name, place, clients);
         return;
     }
-    let pen = context.join(&name);
+    let mut pen = context.join(&name);
     let context = context.clone();
     clients.spawn(async move {
         let mut stream = stream;
-        let (reader, writer) = stream.split();
-        serve(pen, &name, reader, writer, &context).await;
+        let (reader, mut writer) = stream.split();
+        let left = serve(&mut pen, &name, reader, &mut writer, &context).await;
+        farewell_to(&pen, &name, &left, 0, &context);
         drop(place);
     });
 }
 
 /// One client, from its header to its end.
-async fn serve<R, W>(mut pen: Pen, name: &str, reader: R, writer: W, context: &Context)
+async fn serve<R, W>(pen: &mut Pen, name: &str, reader: R, writer: &mut W, context: &Context) -> Left
 where
     R: tokio::io::AsyncRead + Unpin,
     W: tokio::io::AsyncWrite + Unpin,
 {
     context.events.emit(Event::ClientCame { client: name });
-    let left = match begin_in_time(&mut pen, context).await {
-        Ok(()) => to_peer(&mut pen, reader, writer).await,
+    match begin_in_time(pen, context).await {
+        Ok(()) => to_peer(pen, reader, writer).await,
         Err(ending) => Left::Feed(ending),
-    };
+    }
+}
+
+/// Says what a client got. Delivered is what the kernel took; what of that its peer had not
+/// acknowledged when it left is said as well.
+fn farewell_to(pen: &Pen, name: &str, left: &Left, unacknowledged: u32, context: &Context) {
     let counts = pen.subscriber().snapshot();
     let (packets, lost) =
         counts.map_or((0, 0), |counts| (counts.delivered, counts.dropped.total() + counts.queued));
-    context.events.emit(Event::ClientLeft { client: name, packets, lost, why: &left.to_string() });
+    let why = match unacknowledged {
+        0 => left.to_string(),
+        octets => format!("{left}, {octets} octets not acknowledged"),
+    };
+    context.events.emit(Event::ClientLeft { client: name, packets, lost, why: &why });
 }
 
 /// A header within a second, assumed if need be: some clients freeze until they have it.

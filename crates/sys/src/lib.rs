@@ -1,0 +1,12 @@
+//! All unsafe code of pcaphub, behind safe functions that cannot be misused. One file per
+//! operating system, with the same names in each.
+
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(not(target_os = "linux"))]
+mod other;
+
+#[cfg(target_os = "linux")]
+pub use linux::unacknowledged;
+#[cfg(not(target_os = "linux"))]
+pub use other::unacknowledged;
