@@ -88,79 +88,29 @@ struct Track {
 }
 
 impl Replay {
-    /// Serves a TCP client on a thread of its own; `clients` has a task until it is done.
-    pub fn welcome_tcp(
+    /// Serves a client on a thread of its own; `clients` has a task until it is done.
+    pub fn welcome<S: Client>(
         self: Arc<Self>,
-        stream: tokio::net::TcpStream,
+        stream: io::Result<S>,
         name: String,
         place: Place,
         clients: &mut JoinSet<()>,
     ) {
-        let prepared = stream.into_std().and_then(|stream| {
-            stream.set_nonblocking(false)?;
-            let other = stream.try_clone()?;
-            Ok((stream, other))
-        });
-        match prepared {
-            Ok((stream, other)) => {
-                let closing = move |how| drop(other.shutdown(how));
-                self.welcome(stream.try_clone(), stream, closing, name, place, clients);
-            }
-            Err(error) => self.events.emit(Event::ClientRefused { client: &name, why: &error.to_string() }),
-        }
-    }
-
-    /// Serves a Unix client likewise.
-    pub fn welcome_unix(
-        self: Arc<Self>,
-        stream: tokio::net::UnixStream,
-        name: String,
-        place: Place,
-        clients: &mut JoinSet<()>,
-    ) {
-        let prepared = stream.into_std().and_then(|stream| {
-            stream.set_nonblocking(false)?;
-            let other: UnixStream = stream.try_clone()?;
-            Ok((stream, other))
-        });
-        match prepared {
-            Ok((stream, other)) => {
-                let closing = move |how| drop(other.shutdown(how));
-                self.welcome(stream.try_clone(), stream, closing, name, place, clients);
-            }
-            Err(error) => self.events.emit(Event::ClientRefused { client: &name, why: &error.to_string() }),
-        }
-    }
-
-    fn welcome<S, C>(
-        self: Arc<Self>,
-        reading: io::Result<S>,
-        mut stream: S,
-        closing: C,
-        name: String,
-        place: Place,
-        clients: &mut JoinSet<()>,
-    ) where
-        S: Read + Write + Send + 'static,
-        C: Fn(net::Shutdown) + Send + 'static,
-    {
+        let refused = |why: &str| self.events.emit(Event::ClientRefused { client: &name, why });
+        let mut stream = match stream.and_then(Client::blocking) {
+            Ok(stream) => stream,
+            Err(error) => return refused(&error.to_string()),
+        };
         let (done, ended) = tokio::sync::oneshot::channel::<()>();
-        let replay = self.clone();
-        let client = name.clone();
+        let (replay, client) = (self.clone(), name.clone());
         let serve = move || {
             replay.serve(&client, &mut stream);
-            closing(net::Shutdown::Write);
-            if let Ok(reading) = reading {
-                linger(reading, &closing);
-            }
+            linger(stream);
             drop((place, done));
         };
         match std::thread::Builder::new().name("client".into()).stack_size(256 << 10).spawn(serve) {
             Ok(_) => drop(clients.spawn(async move { drop(ended.await) })),
-            Err(error) => self.events.emit(Event::ClientRefused {
-                client: &name,
-                why: &format!("cannot start a thread: {error}"),
-            }),
+            Err(error) => refused(&format!("cannot start a thread: {error}")),
         }
     }
 
@@ -430,7 +380,9 @@ fn drain_to(pen: &mut Pen, stream: &mut dyn Write) -> io::Result<()> {
 
 /// Reads and forgets what the client sent, until it closes: unread octets would turn our close
 /// into a reset, which could overtake the last packets.
-fn linger(mut reading: impl Read + Send + 'static, closing: &impl Fn(net::Shutdown)) {
+fn linger(stream: impl Client) {
+    stream.close(net::Shutdown::Write);
+    let Ok(mut reading) = stream.another() else { return };
     let (done, ended) = std::sync::mpsc::sync_channel::<()>(1);
     let discard = move || {
         let mut buffer = [0; 512];
@@ -439,6 +391,44 @@ fn linger(mut reading: impl Read + Send + 'static, closing: &impl Fn(net::Shutdo
     };
     if std::thread::Builder::new().name("linger".into()).stack_size(64 << 10).spawn(discard).is_ok() {
         let _ = ended.recv_timeout(LINGER);
-        closing(net::Shutdown::Both);
+        stream.close(net::Shutdown::Both);
     }
 }
+
+/// A client's socket, which its thread waits for.
+pub trait Client: Read + Write + Send + Sized + 'static {
+    /// The same socket, in blocking mode.
+    ///
+    /// # Errors
+    /// Of the system.
+    fn blocking(self) -> io::Result<Self>;
+    /// Another handle of it.
+    ///
+    /// # Errors
+    /// Of the system.
+    fn another(&self) -> io::Result<Self>;
+    /// Shuts it down; that it is gone already does not matter.
+    fn close(&self, how: net::Shutdown);
+}
+
+macro_rules! client {
+    ($socket:ty) => {
+        impl Client for $socket {
+            fn blocking(self) -> io::Result<Self> {
+                self.set_nonblocking(false)?;
+                Ok(self)
+            }
+
+            fn another(&self) -> io::Result<Self> {
+                self.try_clone()
+            }
+
+            fn close(&self, how: net::Shutdown) {
+                let _ = self.shutdown(how);
+            }
+        }
+    };
+}
+
+client!(net::TcpStream);
+client!(UnixStream);

@@ -85,7 +85,7 @@ fn welcome_tcp(
     let _ = set_keepalive((&stream).into());
     let name = peer.to_string();
     if let Some(replay) = &context.replay {
-        replay.clone().welcome_tcp(stream, name, place, clients);
+        replay.clone().welcome(stream.into_std(), name, place, clients);
         return;
     }
     let mut pen = context.join(&name);
@@ -151,7 +151,7 @@ fn welcome_unix(
     clients: &mut JoinSet<()>,
 ) {
     if let Some(replay) = &context.replay {
-        replay.clone().welcome_unix(stream, name, place, clients);
+        replay.clone().welcome(stream.into_std(), name, place, clients);
         return;
     }
     let mut pen = context.join(&name);
