@@ -3,7 +3,9 @@
 //! What comes out is bounded by what went in: a file that unpacks to more than a thousand times
 //! its size ends in an error, and so does one whose window is over 8 MiB.
 
+use std::fs::File;
 use std::io::{self, Cursor, Read, Write};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,6 +22,22 @@ const RATIO: u64 = 1000;
 const FREE: u64 = 16 << 20;
 /// Base-2 logarithm of the largest zstd window: 8 MiB, what level 19 uses.
 const WINDOW_LOG: u32 = 23;
+
+/// A reader of the octets inside a file, unpacked if they are packed. A plain regular file is
+/// read as it is, from its first page on.
+///
+/// # Errors
+/// Of reading the first octets, or of a decoder that cannot be set up.
+pub fn unpacked_file(file: File) -> io::Result<Box<dyn Read + Send>> {
+    let mut magic = [0; MAGIC];
+    let plain = file.metadata()?.is_file() && file.read_at(&mut magic, 0)? == MAGIC && !is_packed(magic);
+    if plain { Ok(Box::new(file)) } else { unpacked(file) }
+}
+
+/// Whether a file that begins like this is packed.
+fn is_packed(magic: [u8; MAGIC]) -> bool {
+    matches!(magic, [0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd] | [0x04, 0x22, 0x4d, 0x18])
+}
 
 /// A reader of the octets inside `raw`, unpacked if they are packed.
 ///
@@ -93,7 +111,7 @@ pub trait Finish: Write + Send {
     fn finish(self: Box<Self>) -> io::Result<()>;
 }
 
-impl Finish for std::fs::File {
+impl Finish for File {
     fn finish(self: Box<Self>) -> io::Result<()> {
         Ok(())
     }
@@ -115,7 +133,7 @@ impl<W: Write + Send> Finish for zstd::stream::write::Encoder<'static, W> {
 ///
 /// # Errors
 /// Of an encoder that cannot be set up.
-pub fn packing(path: &Path, file: std::fs::File) -> io::Result<Box<dyn Finish>> {
+pub fn packing(path: &Path, file: File) -> io::Result<Box<dyn Finish>> {
     Ok(match path.extension().and_then(|e| e.to_str()) {
         Some("gz") => Box::new(GzEncoder::new(file, Compression::fast())),
         Some("zst") => Box::new(zstd::stream::write::Encoder::new(file, 3)?),

