@@ -239,7 +239,7 @@ impl Hub {
                 opener: opener.clone(),
                 events: events.clone(),
                 books: books.clone(),
-                shutdown: outer.clone(),
+                shutdown: sinks_shutdown.clone(),
             });
             let context = sink::Context {
                 ring,
@@ -333,7 +333,10 @@ impl Hub {
             }
         };
         let limit = async {
-            outer.reached(Phase::Draining).await;
+            tokio::select! {
+                () = outer.reached(Phase::Draining) => {}
+                () = until(deadline) => {}
+            }
             tokio::select! {
                 () = tokio::time::sleep(limits.drain) => {}
                 () = outer.reached(Phase::Stopping) => {}

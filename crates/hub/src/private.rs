@@ -106,7 +106,9 @@ impl Replay {
         let (done, ended) = tokio::sync::oneshot::channel::<()>();
         let (replay, client) = (self.clone(), name.clone());
         let serve = move || {
-            replay.serve(&client, &mut stream);
+            replay.events.emit(Event::ClientCame { client: &client });
+            let (left, counts) = replay.play_to(&client, &mut stream);
+            replay.say_farewell(&client, &left, counts, stream.unacknowledged());
             linger(stream);
             drop((place, done));
         };
@@ -116,12 +118,17 @@ impl Replay {
         }
     }
 
-    fn serve(&self, name: &str, stream: &mut dyn Write) {
-        self.events.emit(Event::ClientCame { client: name });
-        let (left, counts) = self.play_to(name, stream);
+    fn say_farewell(&self, name: &str, left: &Left, counts: Option<SubscriberSnapshot>, unacknowledged: u32) {
         let packets = counts.as_ref().map_or(0, |counts| counts.delivered);
         let lost = counts.map_or(0, |counts| counts.dropped.total() + counts.queued);
-        self.events.emit(Event::ClientLeft { client: name, packets, lost, why: &left.to_string() });
+        let why = match left {
+            // A client that got everything acknowledges the last of it in a moment.
+            Left::Peer(_) if unacknowledged > 0 => {
+                format!("{left}, {unacknowledged} octets not acknowledged")
+            }
+            _ => left.to_string(),
+        };
+        self.events.emit(Event::ClientLeft { client: name, packets, lost, why: &why });
     }
 
     /// The whole stream to one socket, on the calling thread; how it ended, and what it got.
@@ -411,6 +418,8 @@ pub trait Client: Read + Write + Send + Sized + 'static {
     fn another(&self) -> io::Result<Self>;
     /// Shuts it down; that it is gone already does not matter.
     fn close(&self, how: net::Shutdown);
+    /// Octets that the kernel took and its peer has not acknowledged.
+    fn unacknowledged(&self) -> u32;
 }
 
 macro_rules! client {
@@ -427,6 +436,11 @@ macro_rules! client {
 
             fn close(&self, how: net::Shutdown) {
                 let _ = self.shutdown(how);
+            }
+
+            fn unacknowledged(&self) -> u32 {
+                // Where the system does not say, as of a Unix socket, nothing is known to be lost.
+                pcaphub_sys::unacknowledged(self).unwrap_or(0)
             }
         }
     };

@@ -141,6 +141,17 @@ fn a_count_ends_it_after_so_many_packets() {
 }
 
 #[test]
+fn a_duration_ends_it_with_clients_and_without() {
+    let folder = folder();
+    let path = file(&folder, "in.pcap", &pcap(&packets(1, 60_000, 1_700_000_000_000_000, 10)));
+    let mut hub =
+        Hub::start(&["serve", path.to_str().unwrap(), "--listen", "127.0.0.1:0", "--duration", "300ms"], 1);
+    let mut stalled = connect(hub.client());
+    read_exact(&mut stalled, 24);
+    assert!(hub.ended().0.success());
+}
+
+#[test]
 fn a_port_that_is_taken_is_named_with_the_remedy() {
     let folder = folder();
     let path = file(&folder, "in.pcap", &pcap(&packets(1, 1, 0, 1)));
