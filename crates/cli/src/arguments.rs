@@ -183,7 +183,7 @@ fn with_sources(verb: &'static str, about: &'static str, required: bool) -> Comm
         .arg(
             text("max-memory", "max-memory", "SIZE")
                 .default_value("512MiB")
-                .help("What queues and rings may hold"),
+                .help("What the process may hold, 16MiB at least"),
         )
         .arg(
             text("max-clients", "max-clients", "N")
@@ -196,6 +196,33 @@ fn with_sources(verb: &'static str, about: &'static str, required: bool) -> Comm
                 .default_value("16")
                 .value_parser(value_parser!(u32).range(1..))
                 .help("Clients of one remote address"),
+        )
+        .arg(
+            text("max-producers", "max-producers", "N")
+                .default_value("256")
+                .value_parser(value_parser!(u32).range(1..))
+                .help("Producers of one tcp-listen:// or unix-listen: source; beyond, the longest-silent is cut"),
+        )
+        .arg(
+            text("max-producers-per-address", "max-producers-per-address", "N")
+                .default_value("16")
+                .value_parser(value_parser!(u32).range(1..))
+                .help("Producers of one remote address"),
+        )
+        .arg(
+            text("client-timeout", "client-timeout", "TIME")
+                .default_value("30s")
+                .help("A client that acknowledges nothing sent to it for so long is dead"),
+        )
+        .arg(
+            text("header-wait", "header-wait", "TIME")
+                .default_value("1s")
+                .help("A client gets a header at the latest after this, assumed if need be"),
+        )
+        .arg(
+            text("drain", "drain", "TIME")
+                .default_value("5s")
+                .help("What clients get to take what is queued when the hub is told to stop"),
         )
         .arg(
             Arg::new("quiet")
@@ -278,11 +305,16 @@ fn arguments(matches: &ArgMatches) -> Result<Arguments, PlanError> {
         let why = "where shall the packets go? Add --to SINK, e.g. --to tcp://192.168.1.3:57012 or --to capture.pcapng";
         return Err(PlanError::Refused(why.into()));
     }
+    let defaults = Limits::default();
     let limits = Limits {
         max_memory: memory(matches)?,
         max_clients: number(matches, "max-clients"),
         max_clients_per_address: number(matches, "max-clients-per-address"),
-        ..Limits::default()
+        max_producers: number(matches, "max-producers"),
+        max_producers_per_address: number(matches, "max-producers-per-address"),
+        client_timeout: option(matches, "client-timeout", plan::duration)?.unwrap_or(defaults.client_timeout),
+        header_wait: option(matches, "header-wait", plan::duration)?.unwrap_or(defaults.header_wait),
+        drain: option(matches, "drain", plan::duration)?.unwrap_or(defaults.drain),
     };
     let plan = Plan {
         sources,

@@ -84,6 +84,10 @@ counted! {
         OversizePacket => "oversize_packet",
         /// Its time cannot be expressed.
         Timestamp => "timestamp",
+        /// The file system had no room for it.
+        SinkFull => "sink_full",
+        /// It came back to us: hubs dial each other in a circle.
+        Circle => "circle",
         /// The same octets came from another source just before.
         Duplicate => "duplicate",
         /// Its interface was one more than the hub keeps.

@@ -88,49 +88,86 @@ fn bind(opener: &dyn Opener, address: SocketAddr) -> Result<TcpListener, Refused
 }
 
 /// How long to rest when the system has no descriptor left: accepting again at once would spin.
-const REST: Duration = Duration::from_millis(100);
+pub const REST: Duration = Duration::from_millis(100);
 
 /// The next connection to any of `listeners`.
-pub async fn accept(listeners: &[TcpListener], events: &Events) -> (TcpStream, SocketAddr) {
+///
+/// # Errors
+/// The system has no descriptor or no memory for it. The connection waits; so should the caller,
+/// for [`REST`].
+pub async fn accept(listeners: &[TcpListener], events: &Events) -> io::Result<(TcpStream, SocketAddr)> {
     loop {
         let accepted = std::future::poll_fn(|cx| {
             for listener in listeners {
                 if let std::task::Poll::Ready(accepted) = listener.poll_accept(cx) {
-                    return std::task::Poll::Ready(accepted);
+                    let address = || listener.local_addr().map_or_else(|_| "?".into(), |a| a.to_string());
+                    return std::task::Poll::Ready(accepted.map_err(|error| (error, address())));
                 }
             }
             std::task::Poll::Pending
         });
         match accepted.await {
-            Ok(connection) => return connection,
-            Err(error) => failed(events, &error).await,
+            Ok(connection) => return Ok(connection),
+            Err((error, _)) if went_away(&error) => {}
+            Err((error, address)) => return Err(failed(events, &address, error)),
         }
     }
 }
 
 /// The next connection to a Unix socket.
-pub async fn accept_unix(listener: &UnixListener, events: &Events) -> UnixStream {
+///
+/// # Errors
+/// As of [`accept`].
+pub async fn accept_unix(listener: &UnixListener, events: &Events) -> io::Result<UnixStream> {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => return stream,
-            Err(error) => failed(events, &error).await,
+            Ok((stream, _)) => return Ok(stream),
+            Err(error) if went_away(&error) => {}
+            Err(error) => return Err(failed(events, "a Unix socket", error)),
         }
     }
 }
 
-async fn failed(events: &Events, error: &io::Error) {
-    // The peer went away before it was accepted: not worth a line, nor a pause.
-    if !matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) {
-        events.emit(Event::AcceptFailed { address: "listener", why: error });
-        tokio::time::sleep(REST).await;
-    }
+/// The peer went away before it was accepted: not worth a line, nor a pause.
+fn went_away(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
 }
 
-/// Counts the clients of all listeners.
+fn failed(events: &Events, address: &str, error: io::Error) -> io::Error {
+    let remedy = match error.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
+        Some(rustix::io::Errno::MFILE) => "; raise the limit of open files (ulimit -n, LimitNOFILE=)",
+        Some(rustix::io::Errno::NFILE) => "; the whole system has too many open files",
+        _ => "",
+    };
+    events.emit(Event::AcceptFailed { address, why: &format!("{error}{remedy}") });
+    error
+}
+
+/// Counts the clients of all listeners, or the producers of one.
 #[derive(Debug, Clone)]
 pub struct Clients {
-    limits: Arc<Limits>,
+    most: usize,
+    most_of_address: usize,
     counts: Arc<Mutex<HashMap<Option<IpAddr>, usize>>>,
+}
+
+/// Which limit leaves no place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Full {
+    /// That of all together.
+    All,
+    /// That of one address.
+    Address,
+}
+
+impl Full {
+    /// For people, where it is about clients.
+    pub const fn of_clients(self) -> &'static str {
+        match self {
+            Full::All => "there are as many clients as --max-clients allows",
+            Full::Address => "its address has as many clients as --max-clients-per-address allows",
+        }
+    }
 }
 
 /// A client's place among the counted; dropping it frees the place.
@@ -141,26 +178,33 @@ pub struct Place {
 }
 
 impl Clients {
-    /// Nobody yet.
-    pub fn new(limits: Limits) -> Self {
-        Clients { limits: Arc::new(limits), counts: Arc::default() }
+    /// No client yet.
+    pub fn new(limits: &Limits) -> Self {
+        let (most, most_of_address) = (limits.max_clients, limits.max_clients_per_address);
+        Clients { most, most_of_address, counts: Arc::default() }
+    }
+
+    /// No producer yet. How many there are in all is not this type's affair: of them, a silent one
+    /// makes room for another.
+    pub fn producers(limits: &Limits) -> Self {
+        let (most, most_of_address) = (usize::MAX, limits.max_producers_per_address);
+        Clients { most, most_of_address, counts: Arc::default() }
     }
 
     /// A place for a client of this address (`None` for a Unix peer).
     ///
     /// # Errors
     /// Which limit it met.
-    pub fn admit(&self, address: Option<IpAddr>) -> Result<Place, &'static str> {
+    pub fn admit(&self, address: Option<IpAddr>) -> Result<Place, Full> {
         let address = address.map(|a| a.to_canonical()).filter(|a| !a.is_loopback());
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        if counts.values().sum::<usize>() >= self.limits.max_clients {
-            return Err("there are as many clients as --max-clients allows");
+        if counts.values().sum::<usize>() >= self.most {
+            return Err(Full::All);
         }
-        let of_address = counts.entry(address).or_default();
-        if address.is_some() && *of_address >= self.limits.max_clients_per_address {
-            return Err("its address has as many clients as --max-clients-per-address allows");
+        if address.is_some() && counts.get(&address).is_some_and(|n| *n >= self.most_of_address) {
+            return Err(Full::Address);
         }
-        *of_address += 1;
+        *counts.entry(address).or_default() += 1;
         Ok(Place { address, clients: self.clone() })
     }
 }
@@ -205,13 +249,15 @@ mod tests {
     #[test]
     fn an_address_has_its_limit_and_loopback_has_none() {
         let clients =
-            Clients::new(Limits { max_clients: 4, max_clients_per_address: 1, ..Limits::default() });
+            Clients::new(&Limits { max_clients: 4, max_clients_per_address: 1, ..Limits::default() });
         let remote = Some("192.0.2.1".parse().unwrap());
         let place = clients.admit(remote).unwrap();
-        assert!(clients.admit(remote).unwrap_err().contains("--max-clients-per-address"));
+        assert_eq!(clients.admit(remote).unwrap_err(), Full::Address);
+        assert!(Full::Address.of_clients().contains("--max-clients-per-address"));
         let local = Some("127.0.0.1".parse().unwrap());
         let _local: Vec<_> = (0..3).map(|_| clients.admit(local).unwrap()).collect();
-        assert!(clients.admit(None).unwrap_err().contains("--max-clients allows"));
+        assert_eq!(clients.admit(None).unwrap_err(), Full::All);
+        assert!(Full::All.of_clients().contains("--max-clients allows"));
         drop(place);
         assert!(clients.admit(remote).is_ok());
     }

@@ -4,7 +4,7 @@
 //! its size ends in an error, and so does one whose window is over 8 MiB.
 
 use std::fs::File;
-use std::io::{self, Cursor, Read, Write};
+use std::io::{self, Cursor, Read, Seek, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -105,11 +105,43 @@ impl Read for Bounded {
     }
 }
 
+/// A writer that may be able to take back the octets it was given last.
+pub trait Retract: Write {
+    /// Whether it can. One that cannot goes on where it stopped: its reader finds a record cut
+    /// short until then.
+    fn retracts(&self) -> bool {
+        false
+    }
+
+    /// Cuts off the last `octets`.
+    ///
+    /// # Errors
+    /// Of the system.
+    fn retract(&mut self, _octets: usize) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
 /// A writer with an end: a packed file is only whole when finished.
-pub trait Finish: Write + Send {
+pub trait Finish: Retract + Send {
     /// Writes what is still due.
     fn finish(self: Box<Self>) -> io::Result<()>;
 }
+
+impl Retract for File {
+    fn retracts(&self) -> bool {
+        self.metadata().is_ok_and(|metadata| metadata.is_file())
+    }
+
+    fn retract(&mut self, octets: usize) -> io::Result<()> {
+        let back = i64::try_from(octets).unwrap_or(i64::MAX);
+        let length = self.seek(io::SeekFrom::Current(-back))?;
+        self.set_len(length)
+    }
+}
+
+impl<W: Write> Retract for GzEncoder<W> {}
+impl<W: Write> Retract for zstd::stream::write::Encoder<'static, W> {}
 
 impl Finish for File {
     fn finish(self: Box<Self>) -> io::Result<()> {

@@ -33,6 +33,8 @@ pub enum Event<'a> {
     AcceptFailed { address: &'a str, why: &'a (dyn fmt::Display + Sync) },
     SinkFailed { why: &'a (dyn fmt::Display + Sync) },
     SinkRetried { sink: &'a str, why: &'a (dyn fmt::Display + Sync), pause: std::time::Duration },
+    SinkFull { sink: &'a str, why: &'a (dyn fmt::Display + Sync) },
+    SinkHasRoom { sink: &'a str },
     LinkTypeMismatch { sink: &'a str, has: &'a (dyn fmt::Display + Sync), other: LinkType },
     EarlyRelease { packets: u64 },
 }
@@ -68,6 +70,8 @@ kinds! {
     AcceptFailed => "accept_failed",
     SinkFailed => "sink_failed",
     SinkRetried => "sink_retried",
+    SinkFull => "sink_full",
+    SinkHasRoom => "sink_has_room",
     LinkTypeMismatch => "linktype_mismatch",
     EarlyRelease => "early_release",
 }
@@ -186,6 +190,12 @@ impl Events {
                 let pause = pause.as_secs_f32();
                 tracing::warn!("sink {}: {}; trying again in {pause:.1} s", safe(sink), shown(why));
             }
+            Event::SinkFull { sink, why } => tracing::error!(
+                "sink {}: {}; make room: it is valid up to its last whole record, and goes on when it can",
+                safe(sink),
+                shown(why)
+            ),
+            Event::SinkHasRoom { sink } => tracing::warn!("sink {}: there is room again", safe(sink)),
             Event::LinkTypeMismatch { sink, has, other } => tracing::error!(
                 "sink {}: packets of {other} cannot be in a pcap stream of {} and are dropped; --format pcapng carries both",
                 safe(sink),

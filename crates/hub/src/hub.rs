@@ -92,7 +92,12 @@ pub fn open(
     shutdown: Shutdown,
 ) -> Result<Hub, HubError> {
     check(&plan)?;
-    let context = source::Context { opener: opener.clone(), events: events.clone() };
+    let context = source::Context {
+        opener: opener.clone(),
+        events: events.clone(),
+        shutdown: shutdown.clone(),
+        limits: Arc::new(plan.limits.clone()),
+    };
     let mut sources = Vec::new();
     for spec in &plan.sources {
         let kind = source::kind(spec).ok_or_else(|| unusable(&spec.name))?;
@@ -227,7 +232,7 @@ impl Hub {
 
         // Sinks: one task each, which join their feed and let gated sources go.
         let (stop_sinks, sinks_shutdown) = shutdown();
-        let clients = Clients::new(plan.limits.clone());
+        let clients = Clients::new(&plan.limits);
         let mut delivering = JoinSet::new();
         for (((sink, _), spec), ring) in sinks.into_iter().zip(&plan.sinks).zip(rings) {
             let replay = replay.then(|| Replay {
@@ -240,6 +245,7 @@ impl Hub {
                 events: events.clone(),
                 books: books.clone(),
                 shutdown: sinks_shutdown.clone(),
+                client_timeout: limits.client_timeout,
             });
             let context = sink::Context {
                 ring,
@@ -251,6 +257,7 @@ impl Hub {
                 clients: clients.clone(),
                 limits: limits.clone(),
                 clock,
+                alone: plan.sinks.len() == 1,
                 replay: replay.map(Arc::new),
             };
             delivering.spawn(sink.run(context));

@@ -19,11 +19,13 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 
+use crate::access::REST;
 use crate::clock::{Clock, wall_clock};
 use crate::event::{Event, Events};
 use crate::framing::{Decoded, Framing, decoder_options};
 use crate::gate::Gate;
 use crate::plan::{Reconnect, SourceSpec};
+use crate::presence::{Presence, Producers};
 use crate::retry::Backoff;
 use crate::shutdown::{Phase, Shutdown};
 use crate::source::{Habit, OpenError, Opened, Reader, Source, SourceKind};
@@ -161,10 +163,10 @@ impl Ingest {
         loop {
             let started = Instant::now();
             let end = match source.next().await {
-                Ok(Some(opened)) => self.read(opened).await,
+                Ok(Some(opened)) => self.read(opened, None).await,
                 Ok(None) => return None,
                 Err(OpenError::Never(why)) => return Some(why),
-                Err(OpenError::Later(why)) => {
+                Err(OpenError::Later(why) | OpenError::Pressed(why)) => {
                     self.send(Message::Away { source: self.source }).await;
                     End::Broken(why)
                 }
@@ -192,17 +194,26 @@ impl Ingest {
     /// Streams as they come. With `reconnect=no` the source has ended when its producers have.
     async fn side_by_side(&self, mut source: Box<dyn Source>) -> Option<String> {
         let mut streams = JoinSet::new();
+        let mut producers = Producers::new(self.shared.max_producers);
         loop {
             tokio::select! {
-                opened = source.next(), if streams.len() < self.shared.max_producers => match opened {
-                    Ok(Some(opened)) => {
-                        let ingest = self.clone();
-                        streams.spawn(async move { ingest.produce(opened).await });
-                    }
+                opened = source.next() => match opened {
+                    Ok(Some(opened)) => match producers.admit(self.shared.clock.now()) {
+                        Some(presence) => {
+                            let ingest = self.clone();
+                            streams.spawn(async move { ingest.produce(opened, presence).await });
+                        }
+                        None => self.refuse(&opened),
+                    },
                     Ok(None) => return None,
+                    Err(OpenError::Pressed(_)) => {
+                        producers.cut_longest_silent(self.shared.clock.now());
+                        tokio::time::sleep(REST).await;
+                    }
                     Err(OpenError::Never(why) | OpenError::Later(why)) => return Some(why),
                 },
                 Some(ended) = streams.join_next() => {
+                    producers.tidy();
                     if self.reconnect == Reconnect::No && streams.is_empty() {
                         return ended.ok().flatten();
                     }
@@ -211,10 +222,16 @@ impl Ingest {
         }
     }
 
+    fn refuse(&self, opened: &Opened) {
+        let (source, peer) = (&self.spec.name, &opened.name);
+        let why = "there are as many producers as --max-producers allows, and all are at work";
+        self.shared.events.emit(Event::ProducerRefused { source, peer, why });
+    }
+
     /// One producer's stream; what went wrong with it.
-    async fn produce(&self, opened: Opened) -> Option<String> {
+    async fn produce(&self, opened: Opened, presence: Arc<Presence>) -> Option<String> {
         let name = opened.name.clone();
-        match self.read(opened).await {
+        match self.read(opened, Some(presence)).await {
             End::Clean | End::Unwanted => None,
             End::Silent => {
                 let why = &"a producer connected and sent nothing";
@@ -229,9 +246,10 @@ impl Ingest {
     }
 
     /// One stream from its first octet to its last.
-    async fn read(&self, opened: Opened) -> End {
+    async fn read(&self, opened: Opened, presence: Option<Arc<Presence>>) -> End {
         let stream = self.shared.next_stream.fetch_add(1, Ordering::Relaxed);
-        let reading = Reading::new(self, stream, &opened.name);
+        let reading = Reading::new(self, stream, &opened.name, presence);
+        let _place = opened.place;
         let mut end = match opened.reader {
             Reader::Async(reader) => reading.on_task(reader).await,
             Reader::Blocking(reader) => reading.on_thread(reader).await,
@@ -260,6 +278,7 @@ struct Reading {
     name: Arc<str>,
     framing: Framing,
     budget: Arc<Semaphore>,
+    presence: Option<Arc<Presence>>,
     announced: bool,
     released: bool,
     octets: u64,
@@ -270,13 +289,14 @@ struct Reading {
 type Progress = Result<(), End>;
 
 impl Reading {
-    fn new(ingest: &Ingest, stream: u64, name: &Arc<str>) -> Self {
+    fn new(ingest: &Ingest, stream: u64, name: &Arc<str>, presence: Option<Arc<Presence>>) -> Self {
         let shared = &ingest.shared;
         let options = decoder_options(name, ingest.spec.named, ingest.spec.linktype);
         let interfaces = shared.interfaces.clone();
         Reading {
             framing: Framing::new(shared.pool.clone(), options, interfaces, ingest.spec.clock_offset),
             budget: Arc::new(Semaphore::new(ingest.budget)),
+            presence,
             announced: false,
             released: !ingest.gated,
             stream,
@@ -288,8 +308,19 @@ impl Reading {
     }
 
     async fn on_task(mut self, mut reader: Box<dyn AsyncRead + Send + Unpin>) -> End {
+        let presence = self.presence.take();
         loop {
-            let progress = match reader.read(self.framing.spare()).await {
+            let read = tokio::select! {
+                biased;
+                read = reader.read(self.framing.spare()) => read,
+                () = until_cut(presence.as_deref()) => {
+                    return self.broken(&"cut: it was the longest-silent one when another producer came (--max-producers)");
+                }
+            };
+            if let Some(presence) = &presence {
+                presence.heard(self.ingest.shared.clock.now(), self.announced);
+            }
+            let progress = match read {
                 Ok(n) => self.received(n).await,
                 Err(error) => Err(self.broken(&format!("reading failed: {error}"))),
             };
@@ -402,5 +433,13 @@ impl Reading {
             ticket,
         };
         shared.queue.send(message).await.map_err(|_| End::Unwanted)
+    }
+}
+
+/// Returns when a producer has to go; never for a stream that is none.
+async fn until_cut(presence: Option<&Presence>) {
+    match presence {
+        Some(presence) => presence.until_cut().await,
+        None => std::future::pending().await,
     }
 }

@@ -11,8 +11,14 @@ pub struct Limits {
     pub max_clients: usize,
     /// Clients of one remote address; loopback and Unix peers are exempt.
     pub max_clients_per_address: usize,
-    /// Producers connected to one listening source.
+    /// Producers connected to one listening source. Where there is no place for another, the
+    /// longest-silent one is cut.
     pub max_producers: usize,
+    /// Producers of one remote address at one listening source; loopback and Unix peers are exempt.
+    pub max_producers_per_address: usize,
+    /// A consumer that has acknowledged nothing for this long, although something was sent to it,
+    /// is dead. That it closed its window is no reason: such a one still acknowledges.
+    pub client_timeout: Duration,
     /// How long a client waits for its header while no linktype is known.
     pub header_wait: Duration,
     /// How long clients get to take what is queued when the hub stops.
@@ -26,6 +32,8 @@ impl Default for Limits {
             max_clients: 256,
             max_clients_per_address: 16,
             max_producers: 256,
+            max_producers_per_address: 16,
+            client_timeout: Duration::from_secs(30),
             header_wait: Duration::from_secs(1),
             drain: Duration::from_secs(5),
         }

@@ -18,20 +18,23 @@ use pcaphub_core::interface::Interfaces;
 use pcaphub_core::linktype::LinkType;
 use pcaphub_core::merge::{LaneId, Merge, MergeConfig, Order, WhenIdle};
 use pcaphub_core::stats::DropCounts;
+use pcaphub_sys::PeerState;
 use tokio::task::JoinSet;
 
 use crate::access::Place;
 use crate::clock::{Clock, wall_clock};
-use crate::codec;
-use crate::deliver::{Left, Pen, block_on, to_writer, write_due};
+use crate::codec::{self, Retract};
+use crate::deliver::is_dead;
 use crate::endpoint::Scheme;
 use crate::event::{Event, Events};
 use crate::framing::{self, Decoded, Framing, decoder_options};
 use crate::opener::Opener;
+use crate::pen::{Left, Pen};
 use crate::plan::SourceSpec;
 use crate::shutdown::{Phase, Shutdown};
 use crate::source::SourceError;
 use crate::stats::Books;
+use crate::write::{WhenFull, block_on, to_writer, write_due};
 
 /// What a private feed's ring may hold. Chunks are written as they are made, so it holds one.
 pub const RING_OCTETS: usize = 2 << 20;
@@ -79,6 +82,8 @@ pub struct Replay {
     pub books: Books,
     /// What ends it before the end of the files.
     pub shutdown: Shutdown,
+    /// When a client that acknowledges nothing is dead.
+    pub client_timeout: Duration,
 }
 
 /// One file while it is replayed.
@@ -107,7 +112,7 @@ impl Replay {
         let (replay, client) = (self.clone(), name.clone());
         let serve = move || {
             replay.events.emit(Event::ClientCame { client: &client });
-            let (left, counts) = replay.play_to(&client, &mut stream);
+            let (left, counts) = replay.play_to(&client, &mut Patient { stream: &mut stream, replay: &replay });
             replay.say_farewell(&client, &left, counts, stream.unacknowledged());
             linger(stream);
             drop((place, done));
@@ -160,7 +165,7 @@ impl Replay {
     /// ended.
     ///
     /// There is one such writer, and it is to be as fast as the machine is.
-    pub fn pipe_to(&self, name: &str, writer: &mut dyn Write) -> Left {
+    pub fn pipe_to(&self, name: &str, writer: &mut dyn Retract) -> Left {
         let (mut feed, mut pen) = self.feed(name);
         let left = std::thread::scope(|scope| {
             let reading = std::thread::Builder::new().name("source".into());
@@ -178,7 +183,7 @@ impl Replay {
             });
             match started {
                 Ok(_) => {
-                    let left = to_writer(&mut pen, writer);
+                    let left = to_writer(&mut pen, writer, WhenFull::Fail, &mut |_| {});
                     drop(pen);
                     left
                 }
@@ -404,9 +409,51 @@ fn linger(stream: impl Client) {
     }
 }
 
+/// A client's socket, and how long it is waited for: as long as its peer is there.
+struct Patient<'a, S> {
+    stream: &'a mut S,
+    replay: &'a Replay,
+}
+
+impl<S: Client> Patient<'_, S> {
+    /// A write that waited for [`CHECK`] in vain: whether to wait on.
+    fn look_after(&self) -> io::Result<()> {
+        let dead = self.stream.state().is_some_and(|state| is_dead(&state, self.replay.client_timeout));
+        if dead {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        if self.replay.shutdown.phase() == Phase::Stopping {
+            return Err(io::Error::other("stopped"));
+        }
+        Ok(())
+    }
+}
+
+impl<S: Client> Write for Patient<'_, S> {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        self.write_vectored(&[io::IoSlice::new(octets)])
+    }
+
+    fn write_vectored(&mut self, pieces: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        loop {
+            match self.stream.write_vectored(pieces) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.look_after()?,
+                written => return written,
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// How often a client that takes nothing is looked after.
+const CHECK: Duration = Duration::from_secs(2);
+
 /// A client's socket, which its thread waits for.
 pub trait Client: Read + Write + Send + Sized + 'static {
-    /// The same socket, in blocking mode.
+    /// The same socket, in blocking mode; a write waits for [`CHECK`] at most.
     ///
     /// # Errors
     /// Of the system.
@@ -420,6 +467,8 @@ pub trait Client: Read + Write + Send + Sized + 'static {
     fn close(&self, how: net::Shutdown);
     /// Octets that the kernel took and its peer has not acknowledged.
     fn unacknowledged(&self) -> u32;
+    /// What the kernel knows of the peer; `None` where it says nothing, as of a Unix socket.
+    fn state(&self) -> Option<PeerState>;
 }
 
 macro_rules! client {
@@ -427,6 +476,7 @@ macro_rules! client {
         impl Client for $socket {
             fn blocking(self) -> io::Result<Self> {
                 self.set_nonblocking(false)?;
+                self.set_write_timeout(Some(CHECK))?;
                 Ok(self)
             }
 
@@ -441,6 +491,10 @@ macro_rules! client {
             fn unacknowledged(&self) -> u32 {
                 // Where the system does not say, as of a Unix socket, nothing is known to be lost.
                 pcaphub_sys::unacknowledged(self).unwrap_or(0)
+            }
+
+            fn state(&self) -> Option<PeerState> {
+                pcaphub_sys::peer_state(self).ok()
             }
         }
     };

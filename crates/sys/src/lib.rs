@@ -7,6 +7,6 @@ mod linux;
 mod other;
 
 #[cfg(target_os = "linux")]
-pub use linux::unacknowledged;
+pub use linux::{PeerState, peer_state, unacknowledged};
 #[cfg(not(target_os = "linux"))]
-pub use other::unacknowledged;
+pub use other::{PeerState, peer_state, unacknowledged};

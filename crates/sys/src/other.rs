@@ -10,3 +10,22 @@ use std::os::fd::AsFd;
 pub fn unacknowledged(_socket: impl AsFd) -> io::Result<u32> {
     Err(io::ErrorKind::Unsupported.into())
 }
+
+/// What the kernel knows of a TCP connection's other end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PeerState {
+    /// Segments sent and not acknowledged.
+    pub unacknowledged_segments: u32,
+    /// Probes that nobody answered, in a row.
+    pub unanswered_probes: u8,
+    /// Since its last acknowledgement of anything.
+    pub silent: std::time::Duration,
+}
+
+/// Asks the kernel about the other end of a connected TCP socket.
+///
+/// # Errors
+/// Always: not known here.
+pub fn peer_state(_socket: impl AsFd) -> io::Result<PeerState> {
+    Err(io::ErrorKind::Unsupported.into())
+}

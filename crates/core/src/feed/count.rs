@@ -9,6 +9,12 @@ const PACKET_BLOCKS: [u32; 2] = [6, 3];
 
 /// How many whole packets our encoder's `octets` hold; a record cut short at the end is none.
 pub fn count_records(format: Format, octets: &[u8]) -> u64 {
+    whole_records(format, octets).0
+}
+
+/// How many whole packets our encoder's `octets` hold, and in how many octets all their whole
+/// records and blocks lie.
+pub fn whole_records(format: Format, octets: &[u8]) -> (u64, usize) {
     let word = |at: usize| {
         let octets = octets.get(at..at + 4)?;
         Some(u32::from_le_bytes(octets.try_into().ok()?))
@@ -26,7 +32,7 @@ pub fn count_records(format: Format, octets: &[u8]) -> u64 {
                 at += length;
                 packets += u64::from(is_packet);
             }
-            _ => return packets,
+            _ => return (packets, at),
         }
     }
 }
@@ -45,5 +51,6 @@ mod tests {
         assert_eq!(count_records(Format::Pcap, &two[..37]), 1);
         assert_eq!(count_records(Format::Pcap, &two[..10]), 0);
         assert_eq!(count_records(Format::Pcap, &[]), 0);
+        assert_eq!(whole_records(Format::Pcap, &two[..37]), (1, 19));
     }
 }

@@ -12,7 +12,7 @@ mod ring;
 mod subscriber;
 
 pub use chunk::Chunk;
-pub use count::count_records;
+pub use count::{count_records, whole_records};
 pub use encode::{Feed, FeedOptions};
 pub use ring::{History, OnSlow, Ring, RingOptions, RingSnapshot, SubscriberSnapshot};
 pub use subscriber::{Ending, Gap, Start, Subscriber, Taken};

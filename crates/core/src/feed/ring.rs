@@ -210,6 +210,11 @@ impl Ring {
         Poll::Pending
     }
 
+    /// Whether nothing more will be published.
+    pub fn has_ended(&self) -> bool {
+        self.lock().ended
+    }
+
     /// Whether there is room now.
     pub fn has_room(&self) -> bool {
         self.options.on_slow != OnSlow::Wait || self.lock().octets < self.options.capacity_octets
@@ -381,7 +386,7 @@ impl State {
                 reader.in_hand -= 1;
                 reader.detached.push_back(front.chunk.clone());
             } else {
-                reader.lose(&front.chunk);
+                reader.lose(&front.chunk, DropReason::Lag);
             }
         }
     }
@@ -543,19 +548,37 @@ impl State {
         }
     }
 
+    /// A reader gives up everything but the first `keep` chunks of its hand.
+    pub(super) fn forfeit(&mut self, id: u64, keep: usize, reason: DropReason) {
+        self.put_back(id, keep);
+        let (first, end) = (self.first, self.first + self.slots.len() as u64);
+        let Some(reader) = self.readers.get_mut(&id).filter(|r| r.closed.is_none()) else { return };
+        while reader.cursor < end {
+            let Some(slot) = self.slots.get_mut((reader.cursor - first) as usize) else { return };
+            slot.unread = slot.unread.saturating_sub(1);
+            reader.cursor += 1;
+            if reader.in_hand > 0 {
+                reader.in_hand -= 1;
+                reader.detached.push_back(slot.chunk.clone());
+            } else {
+                reader.lose(&slot.chunk, reason);
+            }
+        }
+    }
+
     /// A reader's writer keeps the first `keep` chunks in its hands and lets go of the others.
     pub(super) fn put_back(&mut self, id: u64, keep: usize) {
         let Some(reader) = self.readers.get_mut(&id).filter(|r| r.closed.is_none()) else { return };
         reader.in_hand = reader.in_hand.min(keep.saturating_sub(reader.detached.len()) as u64);
         for chunk in reader.detached.split_off(keep.min(reader.detached.len())) {
-            reader.lose(&chunk);
+            reader.lose(&chunk, DropReason::Lag);
         }
     }
 }
 
 impl Reader {
-    fn lose(&mut self, chunk: &Chunk) {
-        self.dropped.add(DropReason::Lag, chunk.packets);
+    fn lose(&mut self, chunk: &Chunk, reason: DropReason) {
+        self.dropped.add(reason, chunk.packets);
         self.untold += chunk.packets;
         for (interface, packets) in chunk.by_interface.iter() {
             *self.lost.entry(*interface).or_default() += packets;

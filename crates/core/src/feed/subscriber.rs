@@ -8,6 +8,7 @@ use super::chunk::Chunk;
 use super::ring::{OnSlow, Ring, SubscriberSnapshot};
 use crate::interface::InterfaceId;
 use crate::linktype::LinkType;
+use crate::stats::DropReason;
 use crate::time::Monotonic;
 
 /// Where a new subscriber begins.
@@ -157,6 +158,18 @@ impl Subscriber {
         if self.ring.options.on_slow != OnSlow::Wait {
             self.ring.lock().put_back(self.id, keep);
         }
+    }
+
+    /// Gives up everything that is queued but the first `keep` chunks of the hand, whatever
+    /// [`OnSlow`] says, so that a writer which cannot go on for long holds up nobody. The caller
+    /// drops the others.
+    pub fn forfeit(&self, keep: usize, reason: DropReason) {
+        let publisher = {
+            let mut state = self.ring.lock();
+            state.forfeit(self.id, keep, reason);
+            state.release(&self.ring.options)
+        };
+        publisher.into_iter().for_each(std::task::Waker::wake);
     }
 
     /// Counts packets of a chunk that was written only in part, just before leaving.

@@ -5,17 +5,17 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::net::UnixStream;
 use tokio::process::ChildStdin;
 
 use super::{Context, Sink, SinkError};
-use crate::deliver::{Left, Pen, begin, to_peer};
+use crate::deliver::to_peer;
 use crate::endpoint::Scheme;
 use crate::event::{Event, Events};
 use crate::opener::{Opener, Pipe};
+use crate::pen::{Left, Pen, begin};
 use crate::plan::{Reconnect, SinkSpec};
 use crate::retry::Backoff;
 use crate::shutdown::Phase;
@@ -80,30 +80,32 @@ impl Dialled {
     /// One connection from its beginning to its end.
     async fn connection(&self, context: &Context, pen: &mut Pen) -> io::Result<Left> {
         let endpoint = &self.spec.endpoint;
+        let patience = context.limits.client_timeout;
         match endpoint.scheme {
             Scheme::Tcp => {
                 let mut stream = connect(&context.opener, &endpoint.address, self.spec.bind).await?;
                 let (reader, writer) = stream.split();
-                Ok(to_peer(pen, reader, writer).await)
+                Ok(to_peer(pen, reader, writer, patience).await)
             }
             Scheme::Unix => {
                 let stream = context.opener.connect_unix(Path::new(&endpoint.address))?;
                 let mut stream = UnixStream::from_std(stream)?;
                 let (reader, writer) = stream.split();
-                Ok(to_peer(pen, reader, writer).await)
+                Ok(to_peer(pen, reader, writer, patience).await)
             }
-            _ => self.child(&context.opener, &context.events, pen).await,
+            _ => self.child(context, pen).await,
         }
     }
 
-    async fn child(&self, opener: &Arc<dyn Opener>, events: &Events, pen: &mut Pen) -> io::Result<Left> {
-        let mut process = opener.spawn(&self.argv, Pipe::Stdin)?;
+    async fn child(&self, context: &Context, pen: &mut Pen) -> io::Result<Left> {
+        let mut process = context.opener.spawn(&self.argv, Pipe::Stdin)?;
         let stdin = process.stdin.take().ok_or_else(|| io::Error::other("it has no standard input"))?;
         let stdin = ChildStdin::from_std(stdin)?;
-        let child = Child::new(process, self.spec.name.clone(), events.clone());
+        let (events, shutdown) = (context.events.clone(), context.shutdown.clone());
+        let child = Child::new(process, self.spec.name.clone(), events, shutdown);
         let left = {
             let mut stdin = stdin;
-            to_peer(pen, tokio::io::empty(), &mut stdin).await
+            to_peer(pen, tokio::io::empty(), &mut stdin, context.limits.client_timeout).await
         };
         match child.finished().await {
             Some(status) if !status.success() && matches!(left, Left::Feed(_)) => {

@@ -9,11 +9,12 @@ use pcaphub_core::feed::Ending;
 
 use super::{Context, Sink, SinkError};
 use crate::codec::{self, Finish};
-use crate::deliver::{Left, to_writer};
-use crate::event::Events;
+use crate::event::{Event, Events};
 use crate::opener::Opener;
+use crate::pen::Left;
 use crate::plan::SinkSpec;
 use crate::source::Pending;
+use crate::write::{WhenFull, to_writer};
 
 /// What a pipe on standard output is asked to hold: one system call's worth of ours.
 const PIPE_OCTETS: usize = 1 << 20;
@@ -55,8 +56,19 @@ impl Sink for Writing {
         let (done, ended) = tokio::sync::oneshot::channel();
         let deliver = move || {
             let left = match &context.replay {
-                Some(replay) => replay.pipe_to(&self.name, &mut self.writer),
-                None => to_writer(&mut pen, &mut self.writer),
+                Some(replay) => replay.pipe_to(&self.name, self.writer.as_mut()),
+                None => {
+                    let when_full = match (self.quiet, context.alone) {
+                        (true, _) => WhenFull::Fail,
+                        (false, true) => WhenFull::Wait,
+                        (false, false) => WhenFull::Forfeit,
+                    };
+                    let (events, sink) = (&context.events, &self.name);
+                    to_writer(&mut pen, self.writer.as_mut(), when_full, &mut |full| match full {
+                        Some(why) => events.emit(Event::SinkFull { sink, why }),
+                        None => events.emit(Event::SinkHasRoom { sink }),
+                    })
+                }
             };
             let finished = self.writer.finish();
             let result = match (left, finished) {

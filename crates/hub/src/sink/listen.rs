@@ -9,9 +9,10 @@ use tokio::task::JoinSet;
 
 use super::{Context, Sink, SinkError};
 use crate::access::{self, Access, Place};
-use crate::deliver::{Left, Pen, begin, to_peer};
+use crate::deliver::{Peer, to_peer};
 use crate::event::{Event, Events};
 use crate::opener::{Opener, set_keepalive};
+use crate::pen::{Left, Pen, begin};
 use crate::plan::SinkSpec;
 use crate::shutdown::Phase;
 use crate::source::Pending;
@@ -45,7 +46,8 @@ impl Sink for Tcp {
             let mut clients = JoinSet::new();
             loop {
                 tokio::select! {
-                    (stream, peer) = access::accept(&self.listeners, &context.events) => {
+                    accepted = accept(&self.listeners, &context.events) => {
+                        let (stream, peer) = accepted;
                         if let Some(place) = self.admit(&context, peer) {
                             welcome_tcp(stream, peer, place, &context, &mut clients);
                         }
@@ -61,10 +63,29 @@ impl Sink for Tcp {
     }
 }
 
+/// The next connection, however long the system is short of descriptors.
+async fn accept(listeners: &[TcpListener], events: &Events) -> (TcpStream, SocketAddr) {
+    loop {
+        match access::accept(listeners, events).await {
+            Ok(connection) => return connection,
+            Err(_) => tokio::time::sleep(access::REST).await,
+        }
+    }
+}
+
+async fn accept_unix(listener: &UnixListener, events: &Events) -> UnixStream {
+    loop {
+        match access::accept_unix(listener, events).await {
+            Ok(stream) => return stream,
+            Err(_) => tokio::time::sleep(access::REST).await,
+        }
+    }
+}
+
 impl Tcp {
     fn admit(&self, context: &Context, peer: SocketAddr) -> Option<Place> {
         let admitted = match self.access.admits(peer.ip()) {
-            true => context.clients.admit(Some(peer.ip())),
+            true => context.clients.admit(Some(peer.ip())).map_err(access::Full::of_clients),
             false => Err("its address is not in allow="),
         };
         let refused =
@@ -124,12 +145,15 @@ impl Sink for Unix {
             let mut number = 0u64;
             loop {
                 tokio::select! {
-                    stream = access::accept_unix(&self.listener, &context.events) => {
+                    stream = accept_unix(&self.listener, &context.events) => {
                         number += 1;
                         let name = format!("unix:{}#{number}", self.path.display());
                         match context.clients.admit(None) {
                             Ok(place) => welcome_unix(stream, name, place, &context, &mut clients),
-                            Err(why) => context.events.emit(Event::ClientRefused { client: &name, why }),
+                            Err(full) => {
+                                let why = full.of_clients();
+                                context.events.emit(Event::ClientRefused { client: &name, why });
+                            }
                         }
                     }
                     Some(_) = clients.join_next() => {}
@@ -168,12 +192,12 @@ fn welcome_unix(
 /// One client, from its header to its end.
 async fn serve<R, W>(pen: &mut Pen, name: &str, reader: R, writer: &mut W, context: &Context) -> Left
 where
-    R: tokio::io::AsyncRead + Unpin,
+    R: Peer,
     W: tokio::io::AsyncWrite + Unpin,
 {
     context.events.emit(Event::ClientCame { client: name });
     match begin_in_time(pen, context).await {
-        Ok(()) => to_peer(pen, reader, writer).await,
+        Ok(()) => to_peer(pen, reader, writer, context.limits.client_timeout).await,
         Err(ending) => Left::Feed(ending),
     }
 }

@@ -16,7 +16,7 @@ use thiserror::Error;
 
 use crate::access::Clients;
 use crate::clock::Clock;
-use crate::deliver::Pen;
+use crate::pen::Pen;
 use crate::endpoint::{Endpoint, Scheme};
 use crate::event::Events;
 use crate::gate::Gate;
@@ -48,6 +48,8 @@ pub struct Context {
     pub limits: Arc<Limits>,
     /// The hub's clock.
     pub clock: Clock,
+    /// Whether it is the hub's only sink.
+    pub alone: bool,
     /// Set where every client gets the files from their beginning.
     pub replay: Option<Arc<Replay>>,
 }

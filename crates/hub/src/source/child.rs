@@ -6,8 +6,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::runtime::RuntimeFlavor;
 
 use crate::event::{Event, Events};
+use crate::shutdown::{Phase, Shutdown};
 
 /// Lines of a child's stderr that are shown in a second; a child in trouble says it at once, and
 /// one that floods says nothing new.
@@ -19,28 +21,31 @@ const GRACE: Duration = Duration::from_secs(2);
 /// How often it is looked after meanwhile.
 const TICK: Duration = Duration::from_millis(20);
 
-/// A running child. Dropping it ends its whole process group: SIGTERM, and SIGKILL 2 s later.
+/// A running child. Dropping it ends its whole process group: SIGTERM, and SIGKILL 2 s later, or at
+/// once if the hub is stopping.
 pub struct Child {
     process: Option<Process>,
     group: Option<Pid>,
     name: Arc<str>,
     events: Events,
+    shutdown: Shutdown,
 }
 
 impl Child {
     /// Looks after a process that was just started.
-    pub fn new(mut process: Process, name: Arc<str>, events: Events) -> Self {
+    pub fn new(mut process: Process, name: Arc<str>, events: Events, shutdown: Shutdown) -> Self {
         if let Some(stderr) = process.stderr.take() {
             show(stderr, name.clone(), events.clone());
         }
         let group = i32::try_from(process.id()).ok().and_then(Pid::from_raw);
-        Child { process: Some(process), group, name, events }
+        Child { process: Some(process), group, name, events, shutdown }
     }
 
     /// Its status, once its output has ended; a child that lingers is ended.
     pub async fn ended(mut self) -> Option<ExitStatus> {
-        let (process, group) = (self.process.take()?, self.group);
-        let status = tokio::task::spawn_blocking(move || reap(process, group, false)).await.ok().flatten();
+        let (process, group, shutdown) = (self.process.take()?, self.group, self.shutdown.clone());
+        let reaped = tokio::task::spawn_blocking(move || reap(process, group, &shutdown, GRACE));
+        let status = reaped.await.ok().flatten();
         if let Some(status) = status {
             self.events.emit(Event::ChildExited { command: &self.name, status: &status.to_string() });
         }
@@ -66,34 +71,44 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        if let Some(process) = self.process.take() {
-            reap(process, self.group, true);
+        let Some(process) = self.process.take() else { return };
+        let reap = || _ = reap(process, self.group, &self.shutdown, Duration::ZERO);
+        // The wait is for this child alone: other tasks of the worker it happens on go on.
+        match tokio::runtime::Handle::try_current().map(|handle| handle.runtime_flavor()) {
+            Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(reap),
+            _ => reap(),
         }
     }
 }
 
 /// Waits for a child's end for a while, then asks, then insists.
-fn reap(mut process: Process, group: Option<Pid>, now: bool) -> Option<ExitStatus> {
+fn reap(
+    mut process: Process,
+    group: Option<Pid>,
+    shutdown: &Shutdown,
+    patience: Duration,
+) -> Option<ExitStatus> {
     let signal = |signal| group.map(|group| kill_process_group(group, signal));
-    let waited = if now { None } else { wait(&mut process, GRACE) };
-    let status = waited.or_else(|| {
+    let status = wait(&mut process, shutdown, patience).or_else(|| {
         signal(Signal::TERM);
-        wait(&mut process, GRACE)
+        wait(&mut process, shutdown, GRACE)
     });
     // Also where the child itself is gone: it may have left others in its group.
     signal(Signal::KILL);
     status.or_else(|| process.wait().ok())
 }
 
-fn wait(process: &mut Process, time: Duration) -> Option<ExitStatus> {
+fn wait(process: &mut Process, shutdown: &Shutdown, time: Duration) -> Option<ExitStatus> {
     let until = Instant::now() + time;
-    while Instant::now() < until {
+    loop {
         if let Ok(Some(status)) = process.try_wait() {
             return Some(status);
         }
+        if Instant::now() >= until || shutdown.phase() == Phase::Stopping {
+            return None;
+        }
         std::thread::sleep(TICK);
     }
-    None
 }
 
 /// Shows what a child says, on a thread of its own, for as long as its stderr is open.

@@ -88,7 +88,7 @@ impl Source for Tcp {
             match connect(&self.opener, &self.address, self.bind).await {
                 Ok(stream) => {
                     let reader = Reader::Async(Box::new(stream));
-                    Ok(Some(Opened { reader, name: self.name.clone(), child: None }))
+                    Ok(Some(Opened::new(reader, self.name.clone())))
                 }
                 Err(error) => Err(OpenError::Later(format!("cannot connect: {error}"))),
             }
@@ -112,7 +112,7 @@ impl Source for Unix {
         let stream = self.opener.connect_unix(&self.path).and_then(UnixStream::from_std);
         let opened = stream.map(|stream| {
             let reader = Reader::Async(Box::new(stream));
-            Some(Opened { reader, name: self.name.clone(), child: None })
+            Some(Opened::new(reader, self.name.clone()))
         });
         let failed = |error| OpenError::Later(format!("cannot connect: {error}"));
         Box::pin(std::future::ready(opened.map_err(failed)))

@@ -9,12 +9,14 @@ use crate::endpoint::{Endpoint, Scheme};
 use crate::event::Events;
 use crate::opener::{Opener, Pipe};
 use crate::plan::SourceSpec;
+use crate::shutdown::Shutdown;
 
 struct Exec {
     name: Arc<str>,
     argv: Vec<String>,
     opener: Arc<dyn Opener>,
     events: Events,
+    shutdown: Shutdown,
 }
 
 /// The words of an `exec:` or `sh:` endpoint.
@@ -31,7 +33,7 @@ pub fn argv(endpoint: &Endpoint) -> Result<Vec<String>, String> {
 pub(super) fn open(spec: &SourceSpec, context: &Context) -> Result<Box<dyn Source>, SourceError> {
     let argv = argv(&spec.endpoint).map_err(|why| SourceError::because(spec, why))?;
     let (opener, events) = (context.opener.clone(), context.events.clone());
-    Ok(Box::new(Exec { name: spec.name.clone(), argv, opener, events }))
+    Ok(Box::new(Exec { name: spec.name.clone(), argv, opener, events, shutdown: context.shutdown.clone() }))
 }
 
 impl Source for Exec {
@@ -54,10 +56,10 @@ impl Exec {
                 _ => OpenError::Later(format!("cannot start `{program}`: {error}")),
             })?;
         let stdout = process.stdout.take();
-        let child = Child::new(process, self.name.clone(), self.events.clone());
+        let child = Child::new(process, self.name.clone(), self.events.clone(), self.shutdown.clone());
         let failed = || OpenError::Later(format!("`{program}` has no output to read"));
         let stdout = stdout.and_then(|out| ChildStdout::from_std(out).ok()).ok_or_else(failed)?;
         let reader = Reader::Async(Box::new(stdout));
-        Ok(Some(Opened { reader, name: self.name.clone(), child: Some(child) }))
+        Ok(Some(Opened { child: Some(child), ..Opened::new(reader, self.name.clone()) }))
     }
 }

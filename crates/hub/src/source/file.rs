@@ -23,7 +23,7 @@ impl Source for Once {
 
 pub(super) fn once(spec: &SourceSpec, reader: Box<dyn Read + Send>) -> Box<dyn Source> {
     let reader = Reader::Blocking(reader);
-    Box::new(Once(Some(Opened { reader, name: spec.name.clone(), child: None })))
+    Box::new(Once(Some(Opened::new(reader, spec.name.clone()))))
 }
 
 /// Opens a file; a FIFO is only opened when it is read, since that waits for its writer.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::net::{TcpListener, UnixListener};
 
 use super::{Context, OpenError, Opened, Pending, Reader, Source, SourceError};
-use crate::access::{self, Access};
+use crate::access::{self, Access, Clients};
 use crate::endpoint::Endpoint;
 use crate::event::{Event, Events};
 use crate::opener::set_keepalive;
@@ -16,6 +16,7 @@ struct Tcp {
     named: bool,
     listeners: Vec<TcpListener>,
     access: Access,
+    producers: Clients,
     events: Events,
 }
 
@@ -38,6 +39,7 @@ pub(super) fn open_tcp(spec: &SourceSpec, context: &Context) -> Result<Box<dyn S
         named: spec.named,
         listeners,
         access,
+        producers: Clients::producers(&context.limits),
         events: context.events.clone(),
     }))
 }
@@ -57,22 +59,26 @@ impl Source for Tcp {
     fn next(&mut self) -> Pending<'_, Result<Option<Opened>, OpenError>> {
         Box::pin(async {
             loop {
-                let (stream, peer) = access::accept(&self.listeners, &self.events).await;
+                let accepted = access::accept(&self.listeners, &self.events).await;
+                let (stream, peer) = accepted.map_err(|error| OpenError::Pressed(error.to_string()))?;
+                let refuse = |why| {
+                    let (source, peer) = (&self.name, &peer.to_string());
+                    self.events.emit(Event::ProducerRefused { source, peer, why });
+                };
                 if !self.access.admits(peer.ip()) {
-                    let why = "its address is not in allow=";
-                    self.events.emit(Event::ProducerRefused {
-                        source: &self.name,
-                        peer: &peer.to_string(),
-                        why,
-                    });
+                    refuse("its address is not in allow=");
                     continue;
                 }
+                let Ok(place) = self.producers.admit(Some(peer.ip())) else {
+                    refuse("its address has as many producers as --max-producers-per-address allows");
+                    continue;
+                };
                 let _ = set_keepalive((&stream).into());
                 // By address, not by port: a producer that comes back finds its interfaces.
                 let name =
                     if self.named { self.name.clone() } else { peer.ip().to_canonical().to_string().into() };
                 let reader = Reader::Async(Box::new(stream));
-                return Ok(Some(Opened { reader, name, child: None }));
+                return Ok(Some(Opened { place: Some(place), ..Opened::new(reader, name) }));
             }
         })
     }
@@ -95,9 +101,10 @@ pub(super) fn open_unix(spec: &SourceSpec, context: &Context) -> Result<Box<dyn 
 impl Source for Unix {
     fn next(&mut self) -> Pending<'_, Result<Option<Opened>, OpenError>> {
         Box::pin(async {
-            let stream = access::accept_unix(&self.listener, &self.events).await;
+            let accepted = access::accept_unix(&self.listener, &self.events).await;
+            let stream = accepted.map_err(|error| OpenError::Pressed(error.to_string()))?;
             let reader = Reader::Async(Box::new(stream));
-            Ok(Some(Opened { reader, name: self.name.clone(), child: None }))
+            Ok(Some(Opened::new(reader, self.name.clone())))
         })
     }
 }

@@ -20,10 +20,13 @@ use std::sync::Arc;
 use thiserror::Error;
 use tokio::io::AsyncRead;
 
+use crate::access::Place;
 use crate::endpoint::{Endpoint, Scheme};
 use crate::event::Events;
 use crate::opener::Opener;
+use crate::limits::Limits;
 use crate::plan::{self, Key, PlanError, Reading, SourceSpec};
+use crate::shutdown::Shutdown;
 
 /// What capture octets are read from.
 pub enum Reader {
@@ -41,11 +44,23 @@ pub struct Opened {
     pub name: Arc<str>,
     /// The child whose output it is.
     pub child: Option<Child>,
+    /// A producer's place among those of its address.
+    pub place: Option<Place>,
+}
+
+impl Opened {
+    /// A stream that is neither a child's nor a producer's.
+    pub fn new(reader: Reader, name: Arc<str>) -> Self {
+        Opened { reader, name, child: None, place: None }
+    }
 }
 
 /// Why a source cannot be opened now.
 #[derive(Debug, Error)]
 pub enum OpenError {
+    /// The system has no descriptor left for another stream.
+    #[error("{0}")]
+    Pressed(String),
     /// It may work later: refused, unreachable, not resolved.
     #[error("{0}")]
     Later(String),
@@ -81,6 +96,10 @@ pub struct Context {
     pub opener: Arc<dyn Opener>,
     /// Where to say what happens.
     pub events: Events,
+    /// What stops the hub.
+    pub shutdown: Shutdown,
+    /// Bounds.
+    pub limits: Arc<Limits>,
 }
 
 /// Opens a source of one kind; what fails here is fatal at start.

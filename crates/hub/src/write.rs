@@ -1,0 +1,142 @@
+//! From a feed to a file or to standard output, on the calling thread.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::Thread;
+use std::time::{Duration, Instant};
+
+use crate::codec::Retract;
+use crate::pen::{Left, Pen};
+
+/// Packed files are brought up to date this often, so that a crash loses no more.
+const FLUSH: Duration = Duration::from_secs(1);
+/// How often a full file system is tried again.
+const TRY: Duration = Duration::from_secs(1);
+/// How often packets are given up meanwhile: often enough that the ring does not fill.
+const GIVE_UP: Duration = Duration::from_millis(10);
+
+/// Wakes a thread that waits for its feed.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Waits on this thread for what a feed has tasks wait for.
+pub fn block_on<T>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> T {
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let mut cx = Context::from_waker(&waker);
+    loop {
+        match poll(&mut cx) {
+            Poll::Ready(value) => return value,
+            Poll::Pending => std::thread::park(),
+        }
+    }
+}
+
+/// What is done when the file system has no room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenFull {
+    /// It is an error.
+    Fail,
+    /// The sink waits for room; under `wait`, the sources do with it.
+    Wait,
+    /// Packets are given up until there is room: other sinks do not have to wait.
+    Forfeit,
+}
+
+/// Hears that a file system is full, and why, and later that there is room again.
+pub type OnFull<'a> = &'a mut dyn FnMut(Option<&io::Error>);
+
+/// Delivers until the feed or the writer ends. Where the file system has no room, a file is left
+/// valid up to its last whole record, and goes on when there is room again.
+pub fn to_writer(
+    pen: &mut Pen,
+    writer: &mut dyn Retract,
+    when_full: WhenFull,
+    on_full: OnFull<'_>,
+) -> Left {
+    let linktype = match block_on(|cx| pen.subscriber().poll_header(cx)) {
+        Ok(linktype) => linktype,
+        Err(ending) => return Left::Feed(ending),
+    };
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let mut cx = Context::from_waker(&waker);
+    pen.begin(linktype);
+    let (mut flushed, mut due, mut full) = (Instant::now(), false, false);
+    loop {
+        let filled = pen.poll_fill(&mut cx);
+        let written = match &filled {
+            Poll::Ready(Ok(())) => write_due(pen, writer),
+            Poll::Ready(Err(_)) => writer.flush(),
+            Poll::Pending if due && flushed.elapsed() >= FLUSH => {
+                (flushed, due) = (Instant::now(), false);
+                writer.flush()
+            }
+            Poll::Pending => Ok(()),
+        };
+        match written {
+            Ok(()) if std::mem::replace(&mut full, false) => on_full(None),
+            Ok(()) => {}
+            Err(error) => {
+                let hopeless = when_full == WhenFull::Fail
+                    || error.kind() != io::ErrorKind::StorageFull
+                    || pen.subscriber().ring().has_ended();
+                let cut = if writer.retracts() { writer.retract(pen.take_back()) } else { Ok(()) };
+                if hopeless || cut.is_err() {
+                    pen.lay_down();
+                    return Left::Peer(error);
+                }
+                if !std::mem::replace(&mut full, true) {
+                    on_full(Some(&error));
+                }
+                wait_for_room(pen, when_full);
+                continue;
+            }
+        }
+        match filled {
+            Poll::Ready(Err(ending)) => return Left::Feed(ending),
+            Poll::Ready(Ok(())) => {
+                due = true;
+                if flushed.elapsed() >= FLUSH {
+                    // What is flushed is what was written: an error shows at the next write, too.
+                    let _ = writer.flush();
+                    (flushed, due) = (Instant::now(), false);
+                }
+            }
+            Poll::Pending if due => std::thread::park_timeout(FLUSH),
+            Poll::Pending => std::thread::park(),
+        }
+    }
+}
+
+/// Until it is time to try again.
+fn wait_for_room(pen: &mut Pen, when_full: WhenFull) {
+    let until = Instant::now() + TRY;
+    while Instant::now() < until && !pen.subscriber().ring().has_ended() {
+        match when_full {
+            WhenFull::Forfeit => pen.forfeit(),
+            _ => pen.rest(),
+        }
+        std::thread::sleep(GIVE_UP);
+    }
+}
+
+/// Writes everything a pen holds.
+///
+/// # Errors
+/// Of the writer.
+pub fn write_due<W: Write + ?Sized>(pen: &mut Pen, writer: &mut W) -> io::Result<()> {
+    while !pen.is_empty() {
+        match writer.write_vectored(&pen.slices()) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(n) => pen.advance(n),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
