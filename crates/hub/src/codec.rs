@@ -14,6 +14,8 @@ use flate2::Compression;
 use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
 
+use crate::opener::Opener;
+
 /// Octets that decide; every magic is this long or shorter.
 const MAGIC: usize = 4;
 /// The most that may come out for each octet that went in.
@@ -37,6 +39,21 @@ pub fn unpacked_file(file: File) -> io::Result<Box<dyn Read + Send>> {
 /// Whether a file that begins like this is packed.
 fn is_packed(magic: [u8; MAGIC]) -> bool {
     matches!(magic, [0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd] | [0x04, 0x22, 0x4d, 0x18])
+}
+
+/// What unpacking the file at `path` may take in memory, in octets; 0 for one that is not packed.
+pub fn window(path: &Path, opener: &dyn Opener) -> usize {
+    let mut magic = [0; MAGIC];
+    let read = opener.read_file(path).and_then(|file| match file.metadata()?.is_file() {
+        true => file.read_at(&mut magic, 0),
+        false => Ok(0),
+    });
+    match (read, magic) {
+        (Ok(MAGIC), [0x1f, 0x8b, ..]) => 128 << 10,
+        // A window and what is read ahead.
+        (Ok(MAGIC), magic) if is_packed(magic) => (1 << WINDOW_LOG) + (256 << 10),
+        _ => 0,
+    }
 }
 
 /// A reader of the octets inside `raw`, unpacked if they are packed.

@@ -46,18 +46,18 @@ impl FeedKey {
         }
     }
 
-    pub(crate) fn options(&self, capacity_octets: usize) -> FeedOptions {
+    pub(crate) fn options(&self, capacity_octets: usize, chunk_octets: usize) -> FeedOptions {
         let ring = RingOptions {
             format: self.format,
             capacity_octets,
             on_slow: self.on_slow,
             history: self.history,
         };
-        FeedOptions { ring, linktype: self.linktype, dedup: self.dedup }
+        FeedOptions { ring, linktype: self.linktype, dedup: self.dedup, chunk_octets }
     }
 
-    pub(crate) fn options_private(&self) -> FeedOptions {
-        let mut options = self.options(private::RING_OCTETS);
+    pub(crate) fn options_private(&self, chunk_octets: usize) -> FeedOptions {
+        let mut options = self.options(private::RING_OCTETS, chunk_octets);
         options.ring.on_slow = OnSlow::Wait;
         options
     }
@@ -136,7 +136,7 @@ pub(crate) fn reconnect(plan: &Plan, spec: &SourceSpec, kind: &SourceKind) -> Re
 pub(crate) fn budget(plan: &Plan, spec: &SourceSpec) -> usize {
     let sources = plan.sources.len();
     if source::is_regular_file(spec) {
-        4 * framing::read_octets(sources)
+        4 * framing::read_octets(sources, plan.limits.piece_octets())
     } else {
         plan.limits.source_octets(sources)
     }

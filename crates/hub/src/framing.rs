@@ -13,6 +13,9 @@ use pcaphub_core::interface::Interfaces;
 use pcaphub_core::linktype::LinkType;
 use pcaphub_core::stats::{AnomalyCounts, DropCounts};
 use pcaphub_core::time::Timestamp;
+use thiserror::Error;
+
+use crate::allowance::{Allowance, Taken};
 
 /// How much is read at once: as large as a chunk, so that a file's reads become chunks as they
 /// are, and small enough to stay in a core's cache until it was walked and sent.
@@ -32,6 +35,27 @@ pub struct Framing {
     interfaces: Interfaces,
     clock_offset: i64,
     told: (DropCounts, AnomalyCounts),
+    allowance: Allowance,
+    /// What was taken of it, for a buffer larger than the pool's.
+    large: Option<Taken>,
+}
+
+/// Why a stream cannot go on.
+#[derive(Debug, Error)]
+pub enum FramingError {
+    /// What is wrong with it. Its sender's fault.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    /// The operator's limit.
+    #[error(
+        "a record of over {octets} octets at octet {offset}, for which --max-memory leaves no room at the moment"
+    )]
+    Memory {
+        /// What was there of it.
+        octets: usize,
+        /// Where in the stream it begins.
+        offset: u64,
+    },
 }
 
 /// What was decoded since the last time.
@@ -45,6 +69,8 @@ pub struct Decoded {
     pub anomalies: AnomalyCounts,
     /// Octets consumed.
     pub octets: u64,
+    /// Memory that the packets pin beyond a buffer of the pool's.
+    pub large: Option<Taken>,
 }
 
 impl Framing {
@@ -62,7 +88,14 @@ impl Framing {
             interfaces,
             clock_offset,
             told,
+            allowance: Allowance::new(usize::MAX),
+            large: None,
         }
+    }
+
+    /// Takes buffers that are larger than the pool's from `allowance`.
+    pub fn with_allowance(self, allowance: Allowance) -> Self {
+        Framing { allowance, ..self }
     }
 
     /// The decoder, to ask what the stream is.
@@ -75,8 +108,7 @@ impl Framing {
     pub fn spare(&mut self) -> &mut [u8] {
         if self.buffer.is_empty() {
             let tail = std::mem::take(&mut self.tail);
-            let fits = tail.len() + 2 * PAGE < self.pool.size();
-            self.buffer = if fits { self.pool.take() } else { vec![0; 2 * tail.len() + 2 * PAGE] };
+            self.buffer = if self.fits(tail.len()) { self.pool.take() } else { vec![0; doubled(tail.len())] };
             self.start = aligned(&self.buffer, tail.len());
             self.filled = self.start + tail.len();
             if let Some(place) = self.buffer.get_mut(self.start..self.filled) {
@@ -85,7 +117,7 @@ impl Framing {
         }
         if self.filled == self.buffer.len() {
             // A record larger than the buffer: at most double what was really received.
-            self.buffer.resize(self.filled * 2, 0);
+            self.buffer.resize(doubled(self.filled), 0);
         }
         let spare = self.buffer.len() - self.filled;
         let whole = if spare >= PAGE { spare - spare % PAGE } else { spare };
@@ -94,15 +126,20 @@ impl Framing {
 
     /// `n` octets were read into [`spare`](Self::spare), at `arrival`: the whole records among
     /// all octets so far, and the error behind them, if any.
-    pub fn received(&mut self, n: usize, arrival: Timestamp) -> (Decoded, Result<(), DecodeError>) {
+    pub fn received(&mut self, n: usize, arrival: Timestamp) -> (Decoded, Result<(), FramingError>) {
         self.filled = (self.filled + n).min(self.buffer.len());
         let mut batch = Batch::default();
         let octets = self.buffer.get(self.start..self.filled).unwrap_or_default();
         let decoded = self.decoder.decode(octets, &mut batch, &mut self.interfaces, arrival);
+        let mut large = None;
         if decoded.consumed > 0 {
             let buffer = self.split(decoded.consumed, !batch.is_empty());
             batch.buffer = buffer;
+            if self.buffer.is_empty() {
+                large = self.large.take().filter(|_| !batch.is_empty());
+            }
         }
+        let result = decoded.result.map_err(FramingError::from).and_then(|()| self.make_room());
         if self.clock_offset != 0 {
             batch.verbatim = None;
             for packet in &mut batch.packets {
@@ -115,9 +152,33 @@ impl Framing {
             dropped: dropped.since(&self.told.0),
             anomalies: anomalies.since(&self.told.1),
             octets: decoded.consumed as u64,
+            large,
         };
         self.told = (dropped, anomalies);
-        (counted, decoded.result)
+        (counted, result)
+    }
+
+    /// Takes from the allowance what the next [`spare`](Self::spare) will allocate, if that is more
+    /// than a buffer of the pool's.
+    fn make_room(&mut self) -> Result<(), FramingError> {
+        let begun = if self.buffer.is_empty() { self.tail.len() } else { self.filled - self.start };
+        let due = match self.buffer.is_empty() {
+            true if self.fits(begun) => 0,
+            true => doubled(begun),
+            false if self.filled == self.buffer.len() => doubled(self.filled),
+            false => return Ok(()),
+        };
+        if due == 0 {
+            return Ok(());
+        }
+        // What it has is given back only when it has the larger one: both are there for a moment.
+        self.large = self.allowance.take(due);
+        let offset = self.decoder.offset();
+        self.large.as_ref().map(|_| ()).ok_or(FramingError::Memory { octets: begun, offset })
+    }
+
+    fn fits(&self, tail: usize) -> bool {
+        tail + 2 * PAGE < self.pool.size()
     }
 
     /// The stream ended: whether that was at a record's boundary.
@@ -154,6 +215,11 @@ impl Framing {
     }
 }
 
+/// The size of a buffer for more than `filled` octets: at most about double what was really received.
+fn doubled(filled: usize) -> usize {
+    2 * filled + 2 * PAGE
+}
+
 /// A page of the kernel's, on every machine that we know; on others, nothing but speed depends
 /// on it.
 const PAGE: usize = 4096;
@@ -166,8 +232,8 @@ fn aligned(buffer: &[u8], rest: usize) -> usize {
 }
 
 /// A pool for the framings of a hub with `streams` streams, which keeps `keep_octets` for reuse.
-pub fn pool(streams: usize, keep_octets: usize) -> Pool {
-    let size = read_octets(streams);
+pub fn pool(streams: usize, piece: usize, keep_octets: usize) -> Pool {
+    let size = read_octets(streams, piece);
     buffers(size, keep_octets)
 }
 
@@ -179,8 +245,8 @@ pub fn buffers(octets: usize, keep_octets: usize) -> Pool {
 
 /// How much each of so many streams reads at once: with many, less, so that what lies between
 /// reading and encoding still fits a core's cache (16 files merged twice as fast, measured).
-pub fn read_octets(streams: usize) -> usize {
-    if streams <= 4 { READ_OCTETS } else { READ_OCTETS / 4 }
+pub fn read_octets(streams: usize, piece: usize) -> usize {
+    if streams <= 4 { READ_OCTETS.min(piece) } else { (READ_OCTETS / 4).min(piece) }
 }
 
 /// Options for the decoder of a source called `source`; `named` if the operator chose the name.

@@ -23,6 +23,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::access::Clients;
+use crate::allowance::Allowance;
 use crate::clock::Clock;
 use crate::defaults::{FeedKey, OnSlowRule, budget, format_of, merge_config, reconnect, replays};
 use crate::event::{Event, Events};
@@ -165,7 +166,8 @@ impl Hub {
         // Sources: one task each, which fill the queue as fast as their budgets allow.
         let (queue, mut messages) = mpsc::channel(QUEUE);
         let gate = Gate::default();
-        let pool = framing::pool(plan.sources.len(), plan.limits.max_memory / 16);
+        let piece = plan.limits.piece_octets();
+        let pool = framing::pool(plan.sources.len(), piece, plan.limits.max_memory / 16);
         let limits = Arc::new(plan.limits.clone());
         let replay = replays(&plan);
         let on_slow = OnSlowRule::of(&plan);
@@ -175,6 +177,7 @@ impl Hub {
             shutdown: outer.clone(),
             gate: gate.clone(),
             pool: pool.clone(),
+            large: Allowance::new(limits.large_octets()),
             interfaces: interfaces.clone(),
             events: events.clone(),
             clock,
@@ -224,7 +227,7 @@ impl Hub {
                 rings.push(feed.ring().clone());
                 continue;
             }
-            let feed = Feed::new(key.options(limits.ring_octets(distinct)), interfaces.clone());
+            let feed = Feed::new(key.options(limits.ring_octets(distinct), piece), interfaces.clone());
             books.add_ring(feed.ring().clone());
             rings.push(feed.ring().clone());
             feeds.push((key, feed));
@@ -233,14 +236,16 @@ impl Hub {
         // Sinks: one task each, which join their feed and let gated sources go.
         let (stop_sinks, sinks_shutdown) = shutdown();
         let clients = Clients::new(&plan.limits);
+        let allowance = Allowance::new(limits.private_octets());
         let mut delivering = JoinSet::new();
         for (((sink, _), spec), ring) in sinks.into_iter().zip(&plan.sinks).zip(rings) {
             let replay = replay.then(|| Replay {
                 sources: plan.sources.clone(),
-                feed: FeedKey::of(spec, count, own, &on_slow).options_private(),
+                feed: FeedKey::of(spec, count, own, &on_slow).options_private(piece),
                 order: plan.order.unwrap_or(Order::Time),
                 clock,
-                pool: private::pool(count),
+                pool: private::pool(count, &limits),
+                allowance: allowance.clone(),
                 opener: opener.clone(),
                 events: events.clone(),
                 books: books.clone(),

@@ -13,6 +13,7 @@ use pcaphub_core::buffer::Pool;
 use pcaphub_core::format::Format;
 use pcaphub_core::interface::Interfaces;
 use pcaphub_core::linktype::LinkType;
+use pcaphub_core::stats::DropReason;
 use pcaphub_core::time::Monotonic;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::runtime::Handle;
@@ -20,15 +21,17 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use crate::access::REST;
+use crate::allowance::{Allowance, Taken};
+use crate::circle::{Circle, Verdict};
 use crate::clock::{Clock, wall_clock};
 use crate::event::{Event, Events};
 use crate::framing::{Decoded, Framing, decoder_options};
 use crate::gate::Gate;
 use crate::plan::{Reconnect, SourceSpec};
 use crate::presence::{Presence, Producers};
-use crate::retry::Backoff;
+use crate::retry::{Backoff, LONGEST};
 use crate::shutdown::{Phase, Shutdown};
-use crate::source::{Habit, OpenError, Opened, Reader, Source, SourceKind};
+use crate::source::{self, Habit, OpenError, Opened, Reader, Source, SourceKind};
 
 /// What the hub hears from its sources. Boxed parts keep it small.
 pub enum Message {
@@ -77,8 +80,9 @@ pub enum Message {
     },
 }
 
-/// Octets that a source may not read again before these packets have moved on.
-pub type Ticket = Option<OwnedSemaphorePermit>;
+/// Octets that a source may not read again before these packets have moved on, and memory that is
+/// theirs until then.
+pub type Ticket = (Option<OwnedSemaphorePermit>, Option<Taken>);
 
 /// What all sources of a hub share.
 #[derive(Clone)]
@@ -91,6 +95,8 @@ pub struct Shared {
     pub gate: Gate,
     /// Buffers.
     pub pool: Pool,
+    /// Memory for records that are larger than those.
+    pub large: Allowance,
     /// The hub's interface table.
     pub interfaces: Interfaces,
     /// Where to say what happens.
@@ -116,6 +122,10 @@ pub struct Ingest {
     budget: usize,
 }
 
+/// What to do about a circle.
+const CIRCLE: &str = "it brings back packets that came from here: hubs dial each other in a circle; \
+                      remove one of the links";
+
 /// How a stream ended.
 enum End {
     /// At a record's boundary.
@@ -124,6 +134,8 @@ enum End {
     Silent,
     /// In an error.
     Broken(String),
+    /// It brought our own packets back: no use to try again soon.
+    Circle,
     /// The hub does not want more.
     Unwanted,
 }
@@ -171,6 +183,7 @@ impl Ingest {
                     End::Broken(why)
                 }
             };
+            let in_a_circle = matches!(end, End::Circle);
             let why = match (end, self.reconnect) {
                 (End::Unwanted, _) => return None,
                 (End::Clean, Reconnect::Error | Reconnect::No) => return None,
@@ -184,8 +197,10 @@ impl Ingest {
                 (End::Broken(why), Reconnect::No) => return Some(why),
                 (End::Broken(why), _) if habit == Habit::Once => return Some(why),
                 (End::Broken(why), _) => why,
+                (End::Circle, Reconnect::No) => return Some(CIRCLE.into()),
+                (End::Circle, _) => CIRCLE.to_owned(),
             };
-            let pause = backoff.next_pause(started.elapsed());
+            let pause = if in_a_circle { LONGEST } else { backoff.next_pause(started.elapsed()) };
             self.shared.events.emit(Event::SourceRetried { source: &self.spec.name, why: &why, pause });
             tokio::time::sleep(pause).await;
         }
@@ -242,6 +257,10 @@ impl Ingest {
                 self.shared.events.emit(Event::SourceFailed { source: &name, why: &why });
                 Some(why)
             }
+            End::Circle => {
+                self.shared.events.emit(Event::SourceFailed { source: &name, why: &CIRCLE });
+                Some(CIRCLE.into())
+            }
         }
     }
 
@@ -279,6 +298,8 @@ struct Reading {
     framing: Framing,
     budget: Arc<Semaphore>,
     presence: Option<Arc<Presence>>,
+    /// Of a stream that may come from a hub.
+    circle: Option<Circle>,
     announced: bool,
     released: bool,
     octets: u64,
@@ -291,12 +312,15 @@ type Progress = Result<(), End>;
 impl Reading {
     fn new(ingest: &Ingest, stream: u64, name: &Arc<str>, presence: Option<Arc<Presence>>) -> Self {
         let shared = &ingest.shared;
+        let kind = source::kind(&ingest.spec);
         let options = decoder_options(name, ingest.spec.named, ingest.spec.linktype);
         let interfaces = shared.interfaces.clone();
         Reading {
-            framing: Framing::new(shared.pool.clone(), options, interfaces, ingest.spec.clock_offset),
+            framing: Framing::new(shared.pool.clone(), options, interfaces, ingest.spec.clock_offset)
+                .with_allowance(shared.large.clone()),
             budget: Arc::new(Semaphore::new(ingest.budget)),
             presence,
+            circle: (kind.is_some_and(|kind| kind.habit != Habit::Once)).then(Circle::default),
             announced: false,
             released: !ingest.gated,
             stream,
@@ -405,7 +429,20 @@ impl Reading {
         self.ingest.send(Message::Opened { source, stream, format, linktype }).await;
     }
 
-    async fn hand_over(&mut self, decoded: Decoded) -> Progress {
+    async fn hand_over(&mut self, mut decoded: Decoded) -> Progress {
+        let now = self.ingest.shared.clock.now();
+        let verdict = self.circle.as_mut().map(|circle| circle.inspect(&mut decoded.batch, now));
+        match verdict.unwrap_or(Verdict::Fine(0)) {
+            Verdict::Fine(held_back) => decoded.dropped.add(DropReason::Circle, held_back),
+            Verdict::Circle => {
+                self.pass_on(decoded).await?;
+                return Err(End::Circle);
+            }
+        }
+        self.pass_on(decoded).await
+    }
+
+    async fn pass_on(&mut self, mut decoded: Decoded) -> Progress {
         let nothing =
             decoded.batch.is_empty() && decoded.dropped.total() == 0 && decoded.anomalies.total() == 0;
         if nothing {
@@ -425,6 +462,7 @@ impl Reading {
             ticket = self.budget.clone().acquire_many_owned(charge) => ticket.ok(),
             () = shared.shutdown.reached(Phase::Stopping) => return Err(End::Unwanted),
         };
+        let ticket = (ticket, decoded.large.take());
         let message = Message::Packets {
             source: self.ingest.source,
             stream: self.stream,

@@ -6,10 +6,12 @@
 pub mod escape;
 pub mod clock;
 pub mod limits;
+pub mod allowance;
 pub mod retry;
 pub mod shutdown;
 pub mod gate;
 pub mod presence;
+pub mod circle;
 pub mod event;
 pub mod stats;
 pub mod endpoint;

@@ -5,7 +5,8 @@ use std::time::Duration;
 /// The hub's limits.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Octets that queues, merge and rings may hold together; 16 MiB at least.
+    /// Octets that the process may hold: half of it for rings, a quarter for the merge, an eighth for
+    /// readers, an eighth for writers that were stopped in the middle of a chunk. 16 MiB at least.
     pub max_memory: usize,
     /// Clients of all listeners together.
     pub max_clients: usize,
@@ -44,6 +45,12 @@ impl Default for Limits {
 /// one does not make clients faster, it only forgives longer pauses.
 const MAX_RING: usize = 64 << 20;
 
+/// A larger piece would not stay in a core's cache between reading and sending.
+const MOST_PIECE: usize = 256 << 10;
+
+/// Smaller reads cost more in system calls than they save in memory.
+const LEAST_PIECE: usize = 16 << 10;
+
 /// What all lanes of the merge may hold together before it releases packets early.
 const MAX_MERGE: usize = 64 << 20;
 
@@ -56,6 +63,23 @@ impl Limits {
     /// What the merge may hold.
     pub fn merge_octets(&self) -> usize {
         (self.max_memory / 4).min(MAX_MERGE)
+    }
+
+    /// What one reader reads at once, and about what one chunk holds: an eighth of the ceiling holds
+    /// one of each reader and one of each stalled writer.
+    pub fn piece_octets(&self) -> usize {
+        let most = self.max_clients.max(self.max_producers).max(1);
+        (self.max_memory / 8 / most).clamp(LEAST_PIECE, MOST_PIECE)
+    }
+
+    /// What readers may have together for records that are larger than a piece.
+    pub fn large_octets(&self) -> usize {
+        self.max_memory / 8
+    }
+
+    /// What clients to whom files are replayed may have together.
+    pub fn private_octets(&self) -> usize {
+        self.max_memory / 4 * 3
     }
 
     /// What one of `sources` may have between its reader and the merge's output.

@@ -75,9 +75,8 @@ impl Producers {
             let silent = !one.known.load(Ordering::Relaxed) || now.since(heard) >= SILENT;
             silent && !one.cut.load(Ordering::Relaxed)
         };
-        let rank = |one: &&Arc<Presence>| {
-            (one.known.load(Ordering::Relaxed), one.heard.load(Ordering::Relaxed))
-        };
+        let rank =
+            |one: &&Arc<Presence>| (one.known.load(Ordering::Relaxed), one.heard.load(Ordering::Relaxed));
         let longest = self.present.iter().filter(may_go).min_by_key(rank);
         longest.inspect(|one| one.go()).is_some()
     }

@@ -22,12 +22,14 @@ use pcaphub_sys::PeerState;
 use tokio::task::JoinSet;
 
 use crate::access::Place;
+use crate::allowance::Allowance;
 use crate::clock::{Clock, wall_clock};
 use crate::codec::{self, Retract};
 use crate::deliver::is_dead;
 use crate::endpoint::Scheme;
 use crate::event::{Event, Events};
-use crate::framing::{self, Decoded, Framing, decoder_options};
+use crate::framing::{self, Decoded, Framing, FramingError, decoder_options};
+use crate::limits::Limits;
 use crate::opener::Opener;
 use crate::pen::{Left, Pen};
 use crate::plan::SourceSpec;
@@ -46,10 +48,14 @@ const LINGER: Duration = Duration::from_millis(500);
 /// Buffers for clients who each read `files` files. A client reads and writes in turn, so a larger
 /// piece costs nothing but memory: of one file 1 MiB at once, a quarter less CPU than 256 KiB
 /// (measured; that sendfile over ranges already walked costs no less was measured too).
-pub fn pool(files: usize) -> Pool {
+pub fn pool(files: usize, limits: &Limits) -> Pool {
     let size = if files == 1 { ALONE } else { (TOGETHER / files).max(LEAST) };
-    framing::buffers(size, POOLED)
+    let share = limits.private_octets() / 2 / limits.max_clients.max(1) / files.max(1);
+    framing::buffers(size.min(share.max(LEAST)), POOLED.min(limits.max_memory / 16))
 }
+
+/// What a client has besides its readers: a thread, and a chunk that is encoded.
+const ITS_OWN: usize = 512 << 10;
 
 /// What one file is read by.
 const ALONE: usize = 1 << 20;
@@ -74,6 +80,8 @@ pub struct Replay {
     pub clock: Clock,
     /// Buffers.
     pub pool: Pool,
+    /// What all clients together may have.
+    pub allowance: Allowance,
     /// Through which files are opened.
     pub opener: Arc<dyn Opener>,
     /// Where to say what happens.
@@ -104,6 +112,9 @@ impl Replay {
         clients: &mut JoinSet<()>,
     ) {
         let refused = |why: &str| self.events.emit(Event::ClientRefused { client: &name, why });
+        let Some(memory) = self.allowance.take(self.cost()) else {
+            return refused("there is no memory for another client under --max-memory");
+        };
         let mut stream = match stream.and_then(Client::blocking) {
             Ok(stream) => stream,
             Err(error) => return refused(&error.to_string()),
@@ -112,10 +123,11 @@ impl Replay {
         let (replay, client) = (self.clone(), name.clone());
         let serve = move || {
             replay.events.emit(Event::ClientCame { client: &client });
-            let (left, counts) = replay.play_to(&client, &mut Patient { stream: &mut stream, replay: &replay });
+            let (left, counts) =
+                replay.play_to(&client, &mut Patient { stream: &mut stream, replay: &replay });
             replay.say_farewell(&client, &left, counts, stream.unacknowledged());
             linger(stream);
-            drop((place, done));
+            drop((place, memory, done));
         };
         match std::thread::Builder::new().name("client".into()).stack_size(256 << 10).spawn(serve) {
             Ok(_) => drop(clients.spawn(async move { drop(ended.await) })),
@@ -192,6 +204,15 @@ impl Replay {
         });
         self.retire(name, &mut feed);
         left
+    }
+
+    /// What one client may have in memory, in octets.
+    fn cost(&self) -> usize {
+        let reader = |spec: &SourceSpec| {
+            let window = codec::window(path_of(spec), self.opener.as_ref());
+            self.pool.size() + window
+        };
+        ITS_OWN.min(4 * self.pool.size()) + self.sources.iter().map(reader).sum::<usize>()
     }
 
     fn feed(&self, name: &str) -> (Feed, Pen) {
@@ -284,7 +305,8 @@ impl Replay {
             Ok(Track {
                 lane: merge.open(rank as u64, WhenIdle::Wait),
                 reader,
-                framing: Framing::new(self.pool.clone(), options, interfaces.clone(), spec.clock_offset),
+                framing: Framing::new(self.pool.clone(), options, interfaces.clone(), spec.clock_offset)
+                    .with_allowance(self.allowance.clone()),
                 ended: false,
             })
         };
@@ -360,7 +382,10 @@ pub fn check(spec: &SourceSpec, opener: &dyn Opener) -> Result<Option<Format>, S
     let mut framing = Framing::new(Pool::new(64 << 10, 0), options, Interfaces::new(), 0);
     while framing.decoder().format().is_none() {
         let n = reader.read(framing.spare()).map_err(cannot)?;
-        let result = if n == 0 { framing.finish() } else { framing.received(n, wall_clock()).1 };
+        let result = match n {
+            0 => framing.finish().map_err(FramingError::from),
+            n => framing.received(n, wall_clock()).1,
+        };
         result.map_err(|error| SourceError::because(spec, error.to_string()))?;
         if n == 0 {
             break;
@@ -371,11 +396,14 @@ pub fn check(spec: &SourceSpec, opener: &dyn Opener) -> Result<Option<Format>, S
 
 /// A file, or what standard input was redirected from: from its beginning, whoever reads it too.
 fn open(spec: &SourceSpec, opener: &dyn Opener) -> io::Result<Box<dyn Read + Send>> {
-    let path = match spec.endpoint.scheme {
+    codec::unpacked_file(opener.read_file(path_of(spec))?)
+}
+
+fn path_of(spec: &SourceSpec) -> &Path {
+    match spec.endpoint.scheme {
         Scheme::Stdio => Path::new("/dev/stdin"),
         _ => Path::new(&spec.endpoint.address),
-    };
-    codec::unpacked_file(opener.read_file(path)?)
+    }
 }
 
 fn first_linktype(tracks: &[Track]) -> Option<LinkType> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 /// The first pause is at most this long.
 const FIRST: Duration = Duration::from_millis(100);
 /// No pause is longer.
-const LONGEST: Duration = Duration::from_secs(30);
+pub const LONGEST: Duration = Duration::from_secs(30);
 /// A connection that lived this long was a good one.
 const GOOD_LIFE: Duration = Duration::from_secs(10);
 

@@ -53,12 +53,7 @@ pub type OnFull<'a> = &'a mut dyn FnMut(Option<&io::Error>);
 
 /// Delivers until the feed or the writer ends. Where the file system has no room, a file is left
 /// valid up to its last whole record, and goes on when there is room again.
-pub fn to_writer(
-    pen: &mut Pen,
-    writer: &mut dyn Retract,
-    when_full: WhenFull,
-    on_full: OnFull<'_>,
-) -> Left {
+pub fn to_writer(pen: &mut Pen, writer: &mut dyn Retract, when_full: WhenFull, on_full: OnFull<'_>) -> Left {
     let linktype = match block_on(|cx| pen.subscriber().poll_header(cx)) {
         Ok(linktype) => linktype,
         Err(ending) => return Left::Feed(ending),

@@ -23,8 +23,9 @@ pub struct Chunk {
     pub published: Monotonic,
 }
 
-/// What a chunk costs beyond its octets: its places in the ring and the allocator's overhead.
-const CHUNK_OVERHEAD: usize = 192;
+/// What a chunk costs beyond its octets: its place in the ring, which may be twice as long as it is
+/// full, two allocations more, and the allocator's overhead for all of them.
+const CHUNK_OVERHEAD: usize = 320;
 
 impl Chunk {
     /// What it is charged against a ring's capacity, in octets.

@@ -31,14 +31,18 @@ pub struct FeedOptions {
     pub linktype: Option<LinkType>,
     /// Drop packets that came from another source within this time.
     pub dedup: Option<Duration>,
+    /// A chunk is published at the latest when it has this many octets: [`CHUNK_OCTETS`], or less
+    /// where memory is short.
+    pub chunk_octets: usize,
 }
 
-/// A chunk is published at the latest when it has this many octets: large enough that system
-/// calls cost little, small enough to stay in a core's cache between encoding and sending.
-const CHUNK_OCTETS: usize = 256 * 1024;
+/// What a chunk has at most, about: large enough that system calls cost little, small enough to stay
+/// in a core's cache between encoding and sending.
+pub const CHUNK_OCTETS: usize = 256 * 1024;
 
-/// Chunk buffers kept for reuse; more than that lie in the ring, or are not needed again soon.
-const POOLED: usize = 32;
+/// Chunk buffers kept for reuse, as octets for each of the ring's; more lie in the ring, or are not
+/// needed again soon.
+const POOLED: usize = 8;
 
 /// A batch of this size is its own chunk even if that ends the previous one early.
 const WORTH_SHARING: usize = 32 * 1024;
@@ -58,6 +62,7 @@ pub struct Feed {
     sources: HashMap<Arc<str>, u32>,
     octets: Vec<u8>,
     pool: Pool,
+    chunk_octets: usize,
     packets: u64,
     announce: u32,
     by_interface: Vec<(InterfaceId, u64)>,
@@ -76,6 +81,7 @@ impl Feed {
         if let Some(linktype) = options.linktype {
             ring.set_linktype(linktype);
         }
+        let size = options.chunk_octets + options.chunk_octets / 4;
         Feed {
             ring,
             format: options.ring.format,
@@ -85,7 +91,8 @@ impl Feed {
             dedup: options.dedup.map(|window| Dedup::new(window, DEDUP_ENTRIES)),
             sources: HashMap::new(),
             octets: Vec::new(),
-            pool: Pool::new(CHUNK_OCTETS + CHUNK_OCTETS / 4, POOLED),
+            pool: Pool::new(size, options.ring.capacity_octets / POOLED / size),
+            chunk_octets: options.chunk_octets,
             packets: 0,
             announce: 0,
             by_interface: Vec::new(),
@@ -140,7 +147,7 @@ impl Feed {
                 packets.iter().for_each(|packet| self.encode(batch, packet));
             }
         }
-        if self.octets.len() >= CHUNK_OCTETS {
+        if self.octets.len() >= self.chunk_octets {
             self.flush(now);
         }
     }
@@ -152,6 +159,13 @@ impl Feed {
                 self.ring.count_dropped(&std::mem::take(&mut self.dropped));
             }
             return;
+        }
+        // A chunk that keeps less than half of its buffer alive is copied out: it is charged for its
+        // octets, not for the buffer.
+        if self.octets.len() < self.octets.capacity() / 2 {
+            let octets = Bytes::copy_from_slice(&self.octets);
+            self.octets.clear();
+            return self.publish(octets, now);
         }
         let octets = self.pool.freeze(std::mem::take(&mut self.octets));
         self.publish(octets, now);

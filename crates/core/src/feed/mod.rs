@@ -13,6 +13,6 @@ mod subscriber;
 
 pub use chunk::Chunk;
 pub use count::{count_records, whole_records};
-pub use encode::{Feed, FeedOptions};
+pub use encode::{CHUNK_OCTETS, Feed, FeedOptions};
 pub use ring::{History, OnSlow, Ring, RingOptions, RingSnapshot, SubscriberSnapshot};
 pub use subscriber::{Ending, Gap, Start, Subscriber, Taken};

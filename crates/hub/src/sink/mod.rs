@@ -16,12 +16,12 @@ use thiserror::Error;
 
 use crate::access::Clients;
 use crate::clock::Clock;
-use crate::pen::Pen;
 use crate::endpoint::{Endpoint, Scheme};
 use crate::event::Events;
 use crate::gate::Gate;
 use crate::limits::Limits;
 use crate::opener::Opener;
+use crate::pen::Pen;
 use crate::plan::{self, Key, PlanError, Reading, Reconnect, SinkSpec};
 use crate::private::Replay;
 use crate::shutdown::Shutdown;

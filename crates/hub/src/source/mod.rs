@@ -23,8 +23,8 @@ use tokio::io::AsyncRead;
 use crate::access::Place;
 use crate::endpoint::{Endpoint, Scheme};
 use crate::event::Events;
-use crate::opener::Opener;
 use crate::limits::Limits;
+use crate::opener::Opener;
 use crate::plan::{self, Key, PlanError, Reading, SourceSpec};
 use crate::shutdown::Shutdown;
 
