@@ -171,14 +171,14 @@ impl Hub {
     }
 
     pub fn start_with(arguments: &[&str], listeners: usize, stdin: Stdio) -> Hub {
-        let mut child = pcaphub()
-            .args(arguments)
-            .args(["--stats", "json"])
-            .stdin(stdin)
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut command = pcaphub();
+        command.args(arguments).args(["--stats", "json"]).stdin(stdin);
+        Hub::spawn(command, listeners)
+    }
+
+    /// Starts a command that becomes a hub with `--stats json`.
+    pub fn spawn(mut command: Command, listeners: usize) -> Hub {
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let stderr = child.stderr.take().unwrap();
         let (sender, lines) = sync_channel(4096);
         std::thread::spawn(move || {
@@ -207,6 +207,18 @@ impl Hub {
         line
     }
 
+    /// The lines of its log that were read so far.
+    pub fn said(&self) -> &[String] {
+        &self.seen
+    }
+
+    /// The next line of its log, if one comes in time.
+    pub fn line_within(&mut self, time: Duration) -> Option<String> {
+        let line = self.lines.recv_timeout(time).ok()?;
+        self.seen.push(line.clone());
+        Some(line)
+    }
+
     /// Reads its log until a line has `text`.
     pub fn wait_for(&mut self, text: &str) -> String {
         loop {
@@ -215,6 +227,46 @@ impl Hub {
                 return line;
             }
         }
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether it runs.
+    pub fn runs(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// What it had in memory at most so far, in octets.
+    pub fn peak_memory(&self) -> u64 {
+        self.status("VmHWM:") * 1024
+    }
+
+    /// What it has in memory, in octets.
+    pub fn memory(&self) -> u64 {
+        self.status("VmRSS:") * 1024
+    }
+
+    fn status(&self, key: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find(|line| line.starts_with(key)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
+    /// How many descriptors it has open.
+    pub fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
+    }
+
+    /// Processor time it used so far.
+    pub fn processor_time(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+        let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
+        // USER_HZ is 100 on every Linux.
+        Duration::from_millis(ticks * 10)
     }
 
     pub fn client(&self) -> SocketAddr {

@@ -1,0 +1,127 @@
+//! The memory ceiling, under what would break it.
+
+use std::io::{Read, Write};
+use std::process::Stdio;
+use std::time::Duration;
+
+use crate::harness::*;
+use crate::table::*;
+
+const BEGIN: u64 = 1_700_000_000_000_000;
+const CEILING: u64 = 64 << 20;
+
+#[track_caller]
+fn holds(order: u32, what: &str, peak: u64) {
+    row(order, what, "≤ 64 MiB + 20 %", &mib(peak));
+    assert!(peak <= CEILING * 6 / 5, "{}", mib(peak));
+}
+
+#[test]
+fn two_hundred_producers_in_the_middle_of_large_blocks_stay_under_the_ceiling() {
+    let _alone = alone();
+    let mut hub = Hub::start(
+        &["serve", "tcp-listen://127.0.0.1:0", "--listen", "127.0.0.1:0", "--max-memory", "64MiB"],
+        2,
+    );
+    let address = hub.producers[0];
+    let good = pcap(&packets(1, 1000, BEGIN, 1000));
+    // A section, and a block that says it has 16 MiB, of which 15 come.
+    let mut section = vec![0x0a, 0x0d, 0x0d, 0x0a, 28, 0, 0, 0, 0x4d, 0x3c, 0x2b, 0x1a, 1, 0, 0, 0];
+    section.extend([0xff; 8]);
+    section.extend([28, 0, 0, 0]);
+    section.extend(0x0bad_u32.to_le_bytes());
+    section.extend((16u32 << 20).to_le_bytes());
+    let attacks: Vec<_> = (0..200)
+        .map(|_| {
+            let section = section.clone();
+            std::thread::spawn(move || {
+                let mut stream = connect(address);
+                stream.set_write_timeout(Some(Duration::from_secs(20))).unwrap();
+                let _ = stream.write_all(&section);
+                let megabyte = vec![7; 1 << 20];
+                for _ in 0..15 {
+                    if stream.write_all(&megabyte).is_err() {
+                        break;
+                    }
+                }
+                stream
+            })
+        })
+        .collect();
+    let mut client = connect(hub.client());
+    let mut producer = connect(address);
+    producer.write_all(&good).unwrap();
+    let got = read_exact(&mut client, good.len());
+    assert!(got == good, "a good producer is served meanwhile");
+    let streams: Vec<_> = attacks.into_iter().map(|attack| attack.join().unwrap()).collect();
+    hub.wait_for("--max-memory");
+    let peak = hub.peak_memory();
+    drop(streams);
+    let (status, _) = hub.stop();
+    assert!(status.success());
+    holds(90, "200 producers, each in the middle of a 16 MiB block", peak);
+}
+
+#[test]
+fn a_trickle_of_small_chunks_to_a_stalled_client_stays_under_the_ceiling() {
+    let _alone = alone();
+    let mut hub = Hub::start_with(
+        &[
+            "serve",
+            "-",
+            "--listen",
+            "127.0.0.1:0",
+            "--on-slow",
+            "drop",
+            "--max-memory",
+            "64MiB",
+            "--history",
+            "32MiB",
+        ],
+        1,
+        Stdio::piped(),
+    );
+    let mut pipe = hub.stdin();
+    pipe.write_all(&header(1)).unwrap();
+    let mut stalled = connect(hub.client());
+    read_exact(&mut stalled, 24);
+    let mut reading = connect(hub.client());
+    let discarding = std::thread::spawn(move || {
+        let mut buffer = vec![0; 1 << 16];
+        while reading.read(&mut buffer).is_ok_and(|n| n > 0) {}
+    });
+    // Each write is a packet by itself, and mostly a chunk by itself.
+    for number in 0..400_000u32 {
+        let packet = Packet { micros: BEGIN + u64::from(number), octets: datagram(1, number, 40) };
+        pipe.write_all(&record(&packet)).unwrap();
+    }
+    let peak = hub.peak_memory();
+    hub.signal(rustix::process::Signal::INT);
+    hub.signal(rustix::process::Signal::INT);
+    let (status, _) = hub.ended();
+    assert!(status.success());
+    discarding.join().unwrap();
+    holds(91, "400,000 packets, each written by itself, a stalled client, a full history", peak);
+}
+
+#[test]
+fn a_hundred_clients_of_packed_files_stay_under_the_ceiling_or_are_refused() {
+    let _alone = alone();
+    let folder = folder();
+    let octets = pcap(&packets(1, 60_000, BEGIN, 10));
+    let packed = file(&folder, "in.pcap.zst", &zstd::encode_all(&octets[..], 19).unwrap());
+    let mut hub = Hub::start(
+        &["serve", packed.to_str().unwrap(), "--listen", "127.0.0.1:0", "--max-memory", "64MiB", "-v"],
+        1,
+    );
+    let mut clients: Vec<_> = (0..100).map(|_| connect(hub.client())).collect();
+    hub.wait_for("--max-memory");
+    let served =
+        clients.iter_mut().map(|client| client.read_exact(&mut [0; 24])).filter(Result::is_ok).count();
+    assert!(served > 0);
+    let peak = hub.peak_memory();
+    drop(clients);
+    let (status, _) = hub.stop();
+    assert!(status.success());
+    holds(92, &format!("100 clients of a .zst file; {served} served, the others refused"), peak);
+}
