@@ -7,6 +7,7 @@ mod harness;
 mod latency;
 mod merge;
 mod serve;
+mod soak;
 
 use anyhow::{Result, bail};
 
@@ -33,6 +34,9 @@ fn main() -> Result<()> {
     let mut effort = Effort { pairs: 5, packets: 2_800_000 };
     let mut asked = Vec::new();
     let mut arguments = std::env::args().skip(1);
+    if let (Some("soak"), Some(minutes)) = (std::env::args().nth(1).as_deref(), std::env::args().nth(2)) {
+        return soak::run(minutes.parse()?);
+    }
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--quick" => effort = Effort { pairs: 2, packets: 400_000 },

@@ -1,6 +1,6 @@
 //! Who may connect: listening sockets, networks allowed and denied, and clients counted.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::Notify;
 
 use crate::endpoint::Endpoint;
 use crate::event::{Event, Events};
@@ -148,7 +149,67 @@ fn failed(events: &Events, address: &str, error: io::Error) -> io::Error {
 pub struct Clients {
     most: usize,
     most_of_address: usize,
+    doubtful: Arc<Mutex<Doubtful>>,
+    freed: Arc<Notify>,
     counts: Arc<Mutex<HashMap<Option<IpAddr>, usize>>>,
+}
+
+/// Clients who closed their sending side, the longest ago first: most of them only did that, and some
+/// are gone, which shows only when there is something to send to them.
+#[derive(Debug, Default)]
+struct Doubtful {
+    next: u64,
+    waiting: BTreeMap<u64, Arc<Notify>>,
+}
+
+/// A client's entry among the doubtful; dropping it takes it out.
+#[derive(Debug)]
+pub struct Doubt {
+    number: u64,
+    told: Arc<Notify>,
+    clients: Clients,
+}
+
+impl Clients {
+    /// The client closed its sending side.
+    pub fn doubt(&self) -> Doubt {
+        let told = Arc::new(Notify::new());
+        let mut doubtful = self.doubtful.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = doubtful.next;
+        doubtful.next += 1;
+        doubtful.waiting.insert(number, told.clone());
+        Doubt { number, told, clients: self.clone() }
+    }
+
+    /// [Makes room](Self::make_room) and waits until there is; whether there is.
+    pub async fn free_a_place(&self) -> bool {
+        let freed = self.freed.notified();
+        tokio::pin!(freed);
+        freed.as_mut().enable();
+        // Its task has nothing to do but to end.
+        self.make_room() && tokio::time::timeout(Duration::from_secs(1), freed).await.is_ok()
+    }
+
+    /// Somebody has no place, or no descriptor: the client that closed its sending side longest ago
+    /// has to go. Whether there is one.
+    pub fn make_room(&self) -> bool {
+        let mut doubtful = self.doubtful.lock().unwrap_or_else(PoisonError::into_inner);
+        doubtful.waiting.pop_first().map(|(_, told)| told.notify_one()).is_some()
+    }
+}
+
+impl Doubt {
+    /// Returns when it has to go.
+    pub async fn until_told(&self) {
+        self.told.notified().await;
+    }
+}
+
+impl Drop for Doubt {
+    fn drop(&mut self) {
+        let mut doubtful = self.clients.doubtful.lock().unwrap_or_else(PoisonError::into_inner);
+        doubtful.waiting.remove(&self.number);
+    }
 }
 
 /// Which limit leaves no place.
@@ -181,14 +242,26 @@ impl Clients {
     /// No client yet.
     pub fn new(limits: &Limits) -> Self {
         let (most, most_of_address) = (limits.max_clients, limits.max_clients_per_address);
-        Clients { most, most_of_address, counts: Arc::default() }
+        Clients {
+            most,
+            most_of_address,
+            doubtful: Arc::default(),
+            freed: Arc::default(),
+            counts: Arc::default(),
+        }
     }
 
     /// No producer yet. How many there are in all is not this type's affair: of them, a silent one
     /// makes room for another.
     pub fn producers(limits: &Limits) -> Self {
         let (most, most_of_address) = (usize::MAX, limits.max_producers_per_address);
-        Clients { most, most_of_address, counts: Arc::default() }
+        Clients {
+            most,
+            most_of_address,
+            doubtful: Arc::default(),
+            freed: Arc::default(),
+            counts: Arc::default(),
+        }
     }
 
     /// A place for a client of this address (`None` for a Unix peer).
@@ -218,6 +291,8 @@ impl Drop for Place {
                 counts.remove(&self.address);
             }
         }
+        drop(counts);
+        self.clients.freed.notify_waiters();
     }
 }
 

@@ -132,11 +132,18 @@ pub(crate) fn reconnect(plan: &Plan, spec: &SourceSpec, kind: &SourceKind) -> Re
 }
 
 /// What each stream of a source may have between its reader and the merge's output, in octets.
-/// A file needs no more than keeps its reader ahead; a live one what may arrive within `hold`.
+/// A file needs no more than keeps its reader ahead; a live one what may arrive within `hold`. Under
+/// `exact`, where all that a listening source's producers have may wait for one of them, they share
+/// what the merge may hold.
 pub(crate) fn budget(plan: &Plan, spec: &SourceSpec) -> usize {
     let sources = plan.sources.len();
     if source::is_regular_file(spec) {
         4 * framing::read_octets(sources, plan.limits.piece_octets())
+    } else if plan.order == Some(Order::Exact)
+        && source::kind(spec).is_some_and(|kind| kind.habit == Habit::Many)
+    {
+        let share = plan.limits.merge_octets() / sources / plan.limits.max_producers.max(1);
+        share.max(2 * plan.limits.piece_octets())
     } else {
         plan.limits.source_octets(sources)
     }

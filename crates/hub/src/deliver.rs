@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{tcp, unix};
 use tokio::time::{Interval, MissedTickBehavior};
 
+use crate::access::{Clients, Doubt};
 use crate::pen::{Left, Pen};
 
 /// How long a peer gets to close its side after we have closed ours, before it is left alone.
@@ -46,15 +47,24 @@ pub fn is_dead(state: &PeerState, patience: Duration) -> bool {
     due && state.silent >= patience
 }
 
+/// How long a peer is borne with.
+#[derive(Debug, Clone, Copy)]
+pub struct Care<'a> {
+    /// When it is dead, by [`is_dead`].
+    pub patience: Duration,
+    /// Who may need its place, once it has closed its sending side.
+    pub clients: Option<&'a Clients>,
+}
+
 /// Delivers to a peer until the feed or the peer ends, or it is dead by [`is_dead`]. What the peer
 /// sends is discarded; that it closed its sending side means nothing (netcat does so at once), that
 /// it reset does.
-pub async fn to_peer<R, W>(pen: &mut Pen, mut reader: R, mut writer: W, patience: Duration) -> Left
+pub async fn to_peer<R, W>(pen: &mut Pen, mut reader: R, mut writer: W, care: Care<'_>) -> Left
 where
     R: Peer,
     W: AsyncWrite + Unpin,
 {
-    let mut discard = Discard::new(patience);
+    let mut discard = Discard::new(care);
     loop {
         let filled = tokio::select! {
             biased;
@@ -80,7 +90,7 @@ async fn write_once<R, W>(
     pen: &mut Pen,
     reader: &mut R,
     writer: &mut W,
-    discard: &mut Discard,
+    discard: &mut Discard<'_>,
 ) -> Result<(), Left>
 where
     R: Peer,
@@ -115,10 +125,11 @@ where
 }
 
 /// Reads what a peer sends and forgets it: unread octets would turn our close into a reset.
-struct Discard {
+struct Discard<'a> {
     said: Said,
     check: Interval,
-    patience: Duration,
+    care: Care<'a>,
+    doubt: Option<Doubt>,
 }
 
 /// What a peer sends.
@@ -127,11 +138,11 @@ struct Said {
     closed: bool,
 }
 
-impl Discard {
-    fn new(patience: Duration) -> Self {
+impl<'a> Discard<'a> {
+    fn new(care: Care<'a>) -> Self {
         let mut check = tokio::time::interval_at(tokio::time::Instant::now() + CHECK, CHECK);
         check.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Discard { said: Said { buffer: [0; 512], closed: false }, check, patience }
+        Discard { said: Said { buffer: [0; 512], closed: false }, check, care, doubt: None }
     }
 
     /// Returns when the connection is reset or its peer dead; never, if the peer only stops
@@ -142,14 +153,27 @@ impl Discard {
                 biased;
                 error = self.said.until_closed(reader), if !self.said.closed => match error {
                     Some(error) => return error,
-                    None => continue,
+                    None => {
+                        self.doubt = self.care.clients.map(Clients::doubt);
+                        continue;
+                    }
                 },
+                () = until_told(self.doubt.as_ref()) => return io::Error::other(
+                    "it had closed its sending side, and its place was needed (--max-clients, ulimit -n)"
+                ),
                 _ = self.check.tick() => {}
             }
-            if reader.state().is_some_and(|state| is_dead(&state, self.patience)) {
+            if reader.state().is_some_and(|state| is_dead(&state, self.care.patience)) {
                 return io::ErrorKind::TimedOut.into();
             }
         }
+    }
+}
+
+async fn until_told(doubt: Option<&Doubt>) {
+    match doubt {
+        Some(doubt) => doubt.until_told().await,
+        None => std::future::pending().await,
     }
 }
 

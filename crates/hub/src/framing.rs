@@ -21,6 +21,9 @@ use crate::allowance::{Allowance, Taken};
 /// are, and small enough to stay in a core's cache until it was walked and sent.
 pub const READ_OCTETS: usize = 256 * 1024;
 
+/// Less than this at once is a trickle: hundreds of silent streams must not have a large buffer each.
+const FEW: usize = 8 * 1024;
+
 /// One stream's buffer and decoder.
 #[derive(Debug)]
 pub struct Framing {
@@ -36,6 +39,8 @@ pub struct Framing {
     clock_offset: i64,
     told: (DropCounts, AnomalyCounts),
     allowance: Allowance,
+    /// Whether the last read brought so much that the next one gets a whole buffer of the pool's.
+    busy: bool,
     /// What was taken of it, for a buffer larger than the pool's.
     large: Option<Taken>,
 }
@@ -89,6 +94,7 @@ impl Framing {
             clock_offset,
             told,
             allowance: Allowance::new(usize::MAX),
+            busy: false,
             large: None,
         }
     }
@@ -108,11 +114,24 @@ impl Framing {
     pub fn spare(&mut self) -> &mut [u8] {
         if self.buffer.is_empty() {
             let tail = std::mem::take(&mut self.tail);
-            self.buffer = if self.fits(tail.len()) { self.pool.take() } else { vec![0; doubled(tail.len())] };
+            self.buffer = match (self.busy, self.fits(tail.len())) {
+                (false, true) if tail.len() < FEW / 2 => vec![0; FEW + 2 * PAGE],
+                (_, true) => self.pool.take(),
+                (_, false) => vec![0; doubled(tail.len())],
+            };
             self.start = aligned(&self.buffer, tail.len());
             self.filled = self.start + tail.len();
             if let Some(place) = self.buffer.get_mut(self.start..self.filled) {
                 place.copy_from_slice(&tail);
+            }
+        }
+        if self.filled == self.buffer.len() && self.fits(self.filled - self.start) {
+            let full = std::mem::replace(&mut self.buffer, self.pool.take());
+            let begun = full.get(self.start..self.filled).unwrap_or_default();
+            self.start = aligned(&self.buffer, begun.len());
+            self.filled = self.start + begun.len();
+            if let Some(place) = self.buffer.get_mut(self.start..self.filled) {
+                place.copy_from_slice(begun);
             }
         }
         if self.filled == self.buffer.len() {
@@ -128,6 +147,7 @@ impl Framing {
     /// all octets so far, and the error behind them, if any.
     pub fn received(&mut self, n: usize, arrival: Timestamp) -> (Decoded, Result<(), FramingError>) {
         self.filled = (self.filled + n).min(self.buffer.len());
+        self.busy = n >= FEW;
         let mut batch = Batch::default();
         let octets = self.buffer.get(self.start..self.filled).unwrap_or_default();
         let decoded = self.decoder.decode(octets, &mut batch, &mut self.interfaces, arrival);
@@ -165,7 +185,7 @@ impl Framing {
         let due = match self.buffer.is_empty() {
             true if self.fits(begun) => 0,
             true => doubled(begun),
-            false if self.filled == self.buffer.len() => doubled(self.filled),
+            false if self.filled == self.buffer.len() && !self.fits(begun) => doubled(self.filled),
             false => return Ok(()),
         };
         if due == 0 {
@@ -202,6 +222,12 @@ impl Framing {
             // A slice that keeps less than half of its buffer alive is copied out.
             let kept = if wanted { self.buffer.get(self.start..end).unwrap_or_default() } else { &[] };
             let kept = Bytes::copy_from_slice(kept);
+            if !self.busy {
+                // A stream that trickles, or falls silent here, needs no large buffer.
+                self.tail = self.buffer.get(end..self.filled).unwrap_or_default().to_vec();
+                self.pool.give_back(std::mem::take(&mut self.buffer));
+                return kept;
+            }
             let start = aligned(&self.buffer, rest);
             self.buffer.copy_within(end..self.filled, start);
             (self.start, self.filled) = (start, start + rest);

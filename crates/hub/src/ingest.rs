@@ -341,15 +341,15 @@ impl Reading {
                     return self.broken(&"cut: it was the longest-silent one when another producer came (--max-producers)");
                 }
             };
-            if let Some(presence) = &presence {
-                presence.heard(self.ingest.shared.clock.now(), self.announced);
-            }
             let progress = match read {
                 Ok(n) => self.received(n).await,
                 Err(error) => Err(self.broken(&format!("reading failed: {error}"))),
             };
             if let Err(end) = progress {
                 return end;
+            }
+            if let Some(presence) = &presence {
+                presence.heard(self.ingest.shared.clock.now(), self.announced);
             }
         }
     }

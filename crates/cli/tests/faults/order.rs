@@ -159,7 +159,7 @@ fn hubs_that_dial_each_other_in_a_circle_say_so_and_stop() {
     });
     // Either of them may find it first; that one's link is cut.
     let found = std::thread::scope(|scope| {
-        let (sender, found) = std::sync::mpsc::channel();
+        let (sender, found) = std::sync::mpsc::sync_channel(2);
         for hub in [&mut first, &mut second] {
             let sender = sender.clone();
             scope.spawn(move || {

@@ -162,6 +162,8 @@ pub struct Hub {
     pub clients: Vec<SocketAddr>,
     /// Where producers connect.
     pub producers: Vec<SocketAddr>,
+    /// Its memory ceiling, in octets.
+    ceiling: u64,
 }
 
 impl Hub {
@@ -187,7 +189,11 @@ impl Hub {
                 let _ = sender.send(line);
             }
         });
-        let mut hub = Hub { child, lines, seen: Vec::new(), clients: Vec::new(), producers: Vec::new() };
+        let arguments: Vec<_> = command.get_args().map(|word| word.to_string_lossy().into_owned()).collect();
+        let ceiling = arguments.iter().skip_while(|word| *word != "--max-memory").nth(1);
+        let ceiling = ceiling.map_or(512, |size| size.trim_end_matches("MiB").parse().unwrap()) << 20;
+        let (clients, producers) = (Vec::new(), Vec::new());
+        let mut hub = Hub { child, lines, seen: Vec::new(), clients, producers, ceiling };
         while hub.clients.len() + hub.producers.len() < listeners {
             let line = hub.line();
             if let Some((_, rest)) = line.split_once("listening on ") {
@@ -241,18 +247,19 @@ impl Hub {
 
     /// What it had in memory at most so far, in octets.
     pub fn peak_memory(&self) -> u64 {
-        self.status("VmHWM:") * 1024
+        self.status("VmHWM:").unwrap() * 1024
     }
 
     /// What it has in memory, in octets.
     pub fn memory(&self) -> u64 {
-        self.status("VmRSS:") * 1024
+        self.status("VmRSS:").unwrap() * 1024
     }
 
-    fn status(&self, key: &str) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let line = status.lines().find(|line| line.starts_with(key)).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    /// A line of its status; `None` once it has ended.
+    fn status(&self, key: &str) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).ok()?;
+        let line = status.lines().find(|line| line.starts_with(key))?;
+        line.split_whitespace().nth(1)?.parse().ok()
     }
 
     /// How many descriptors it has open.
@@ -295,8 +302,12 @@ impl Hub {
         self.ended()
     }
 
-    /// Waits for its end.
+    /// Waits for its end. What it had in memory must have been within a fifth over its ceiling.
     pub fn ended(&mut self) -> (ExitStatus, Value) {
+        if let Some(peak) = self.status("VmHWM:") {
+            let most = self.ceiling / 5 * 6;
+            assert!(peak * 1024 <= most, "{peak} KiB in memory at most, of {} allowed", most / 1024);
+        }
         let line = self.wait_for("{\"sources\"");
         let mut status = None;
         wait_until("the hub has ended", || {

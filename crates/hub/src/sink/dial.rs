@@ -11,7 +11,7 @@ use tokio::net::UnixStream;
 use tokio::process::ChildStdin;
 
 use super::{Context, Sink, SinkError};
-use crate::deliver::to_peer;
+use crate::deliver::{Care, to_peer};
 use crate::endpoint::Scheme;
 use crate::event::{Event, Events};
 use crate::opener::{Opener, Pipe};
@@ -80,24 +80,24 @@ impl Dialled {
     /// One connection from its beginning to its end.
     async fn connection(&self, context: &Context, pen: &mut Pen) -> io::Result<Left> {
         let endpoint = &self.spec.endpoint;
-        let patience = context.limits.client_timeout;
+        let care = Care { patience: context.limits.client_timeout, clients: None };
         match endpoint.scheme {
             Scheme::Tcp => {
                 let mut stream = connect(&context.opener, &endpoint.address, self.spec.bind).await?;
                 let (reader, writer) = stream.split();
-                Ok(to_peer(pen, reader, writer, patience).await)
+                Ok(to_peer(pen, reader, writer, care).await)
             }
             Scheme::Unix => {
                 let stream = context.opener.connect_unix(Path::new(&endpoint.address))?;
                 let mut stream = UnixStream::from_std(stream)?;
                 let (reader, writer) = stream.split();
-                Ok(to_peer(pen, reader, writer, patience).await)
+                Ok(to_peer(pen, reader, writer, care).await)
             }
-            _ => self.child(context, pen).await,
+            _ => self.child(context, pen, care).await,
         }
     }
 
-    async fn child(&self, context: &Context, pen: &mut Pen) -> io::Result<Left> {
+    async fn child(&self, context: &Context, pen: &mut Pen, care: Care<'_>) -> io::Result<Left> {
         let mut process = context.opener.spawn(&self.argv, Pipe::Stdin)?;
         let stdin = process.stdin.take().ok_or_else(|| io::Error::other("it has no standard input"))?;
         let stdin = ChildStdin::from_std(stdin)?;
@@ -105,7 +105,7 @@ impl Dialled {
         let child = Child::new(process, self.spec.name.clone(), events, shutdown);
         let left = {
             let mut stdin = stdin;
-            to_peer(pen, tokio::io::empty(), &mut stdin, context.limits.client_timeout).await
+            to_peer(pen, tokio::io::empty(), &mut stdin, care).await
         };
         match child.finished().await {
             Some(status) if !status.success() && matches!(left, Left::Feed(_)) => {

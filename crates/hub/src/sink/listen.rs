@@ -1,6 +1,6 @@
 //! Sinks that clients connect to: `tcp-listen://` and `unix-listen:`.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use pcaphub_core::linktype::LinkType;
@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 
 use super::{Context, Sink, SinkError};
 use crate::access::{self, Access, Place};
-use crate::deliver::{Peer, to_peer};
+use crate::deliver::{Care, Peer, to_peer};
 use crate::event::{Event, Events};
 use crate::opener::{Opener, set_keepalive};
 use crate::pen::{Left, Pen, begin};
@@ -46,9 +46,9 @@ impl Sink for Tcp {
             let mut clients = JoinSet::new();
             loop {
                 tokio::select! {
-                    accepted = accept(&self.listeners, &context.events) => {
+                    accepted = accept(&self.listeners, &context) => {
                         let (stream, peer) = accepted;
-                        if let Some(place) = self.admit(&context, peer) {
+                        if let Some(place) = self.admit(&context, peer).await {
                             welcome_tcp(stream, peer, place, &context, &mut clients);
                         }
                     }
@@ -64,28 +64,41 @@ impl Sink for Tcp {
 }
 
 /// The next connection, however long the system is short of descriptors.
-async fn accept(listeners: &[TcpListener], events: &Events) -> (TcpStream, SocketAddr) {
+async fn accept(listeners: &[TcpListener], context: &Context) -> (TcpStream, SocketAddr) {
     loop {
-        match access::accept(listeners, events).await {
+        match access::accept(listeners, &context.events).await {
             Ok(connection) => return connection,
-            Err(_) => tokio::time::sleep(access::REST).await,
+            Err(_) => rest(context).await,
         }
     }
 }
 
-async fn accept_unix(listener: &UnixListener, events: &Events) -> UnixStream {
+async fn accept_unix(listener: &UnixListener, context: &Context) -> UnixStream {
     loop {
-        match access::accept_unix(listener, events).await {
+        match access::accept_unix(listener, &context.events).await {
             Ok(stream) => return stream,
-            Err(_) => tokio::time::sleep(access::REST).await,
+            Err(_) => rest(context).await,
         }
+    }
+}
+
+async fn rest(context: &Context) {
+    context.clients.make_room();
+    tokio::time::sleep(access::REST).await;
+}
+
+/// A place for a client, for which one that may have gone has to go where there is none.
+async fn place(context: &Context, address: Option<IpAddr>) -> Result<Place, access::Full> {
+    match context.clients.admit(address) {
+        Err(access::Full::All) if context.clients.free_a_place().await => context.clients.admit(address),
+        admitted => admitted,
     }
 }
 
 impl Tcp {
-    fn admit(&self, context: &Context, peer: SocketAddr) -> Option<Place> {
+    async fn admit(&self, context: &Context, peer: SocketAddr) -> Option<Place> {
         let admitted = match self.access.admits(peer.ip()) {
-            true => context.clients.admit(Some(peer.ip())).map_err(access::Full::of_clients),
+            true => place(context, Some(peer.ip())).await.map_err(access::Full::of_clients),
             false => Err("its address is not in allow="),
         };
         let refused =
@@ -145,10 +158,10 @@ impl Sink for Unix {
             let mut number = 0u64;
             loop {
                 tokio::select! {
-                    stream = accept_unix(&self.listener, &context.events) => {
+                    stream = accept_unix(&self.listener, &context) => {
                         number += 1;
                         let name = format!("unix:{}#{number}", self.path.display());
-                        match context.clients.admit(None) {
+                        match place(&context, None).await {
                             Ok(place) => welcome_unix(stream, name, place, &context, &mut clients),
                             Err(full) => {
                                 let why = full.of_clients();
@@ -197,7 +210,10 @@ where
 {
     context.events.emit(Event::ClientCame { client: name });
     match begin_in_time(pen, context).await {
-        Ok(()) => to_peer(pen, reader, writer, context.limits.client_timeout).await,
+        Ok(()) => {
+            let care = Care { patience: context.limits.client_timeout, clients: Some(&context.clients) };
+            to_peer(pen, reader, writer, care).await
+        }
         Err(ending) => Left::Feed(ending),
     }
 }
