@@ -106,7 +106,8 @@ fn visit(clients: SocketAddr, producers: SocketAddr, tally: &Tally) -> Result<()
             tally.stalled.fetch_add(1, Ordering::Relaxed);
         }
         // Every other one that has stalled for long reads on for a moment; then they go.
-        let (over, still): (Vec<_>, Vec<_>) = stalled.into_iter().partition(|(since, _)| since.elapsed() >= STALL);
+        let (over, still): (Vec<_>, Vec<_>) =
+            stalled.into_iter().partition(|(since, _)| since.elapsed() >= STALL);
         stalled = still;
         for (_, mut stream) in over.into_iter().step_by(2) {
             stream.read_exact(&mut buffer)?;
@@ -149,7 +150,11 @@ fn watch(hub: &Server, time: Duration, tally: &Tally) -> Result<Vec<Sample>> {
         samples.push(Sample { minutes, rss_mib: kib / 1024.0, descriptors });
         if samples.len() % 6 == 0 {
             let (came, cpu) = (tally.came.load(Ordering::Relaxed), hub.cpu() / begun.elapsed().as_secs_f64());
-            println!("  {minutes:>7.1}   {:>5.1} MiB   {descriptors:>11}   {came:>14}   {:.0} %", kib / 1024.0, cpu * 100.0);
+            println!(
+                "  {minutes:>7.1}   {:>5.1} MiB   {descriptors:>11}   {came:>14}   {:.0} %",
+                kib / 1024.0,
+                cpu * 100.0
+            );
         }
     }
     Ok(samples)

@@ -218,8 +218,9 @@ impl Framing {
         let end = self.start + consumed;
         let rest = self.filled - end;
         let large = self.buffer.len() > self.pool.size();
-        if !large && (!wanted || consumed < self.buffer.len() / 2) {
-            // A slice that keeps less than half of its buffer alive is copied out.
+        if !large && (!wanted || consumed < self.buffer.len() / 4 * 3) {
+            // A slice that leaves much of its buffer unused is copied out: it is charged for its
+            // octets, not for the buffer.
             let kept = if wanted { self.buffer.get(self.start..end).unwrap_or_default() } else { &[] };
             let kept = Bytes::copy_from_slice(kept);
             if !self.busy {

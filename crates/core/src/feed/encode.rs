@@ -40,6 +40,9 @@ pub struct FeedOptions {
 /// in a core's cache between encoding and sending.
 pub const CHUNK_OCTETS: usize = 256 * 1024;
 
+/// How far the record that fills a chunk usually exceeds it; where one does by more, its buffer grows.
+const OVERSHOOT: usize = 2048;
+
 /// Chunk buffers kept for reuse, as octets for each of the ring's; more lie in the ring, or are not
 /// needed again soon.
 const POOLED: usize = 8;
@@ -81,7 +84,7 @@ impl Feed {
         if let Some(linktype) = options.linktype {
             ring.set_linktype(linktype);
         }
-        let size = options.chunk_octets + options.chunk_octets / 4;
+        let size = options.chunk_octets + OVERSHOOT;
         Feed {
             ring,
             format: options.ring.format,
@@ -137,14 +140,22 @@ impl Feed {
                     self.publish(octets, now);
                     return;
                 }
+                if self.octets.len() + octets.len() > self.pool.size() {
+                    self.flush(now);
+                }
                 self.reserve();
                 self.octets.extend_from_slice(batch.buffer.get(octets).unwrap_or_default());
                 self.packets += packets.len() as u64;
             }
             _ => {
                 self.learn(first.interface);
-                self.reserve();
-                packets.iter().for_each(|packet| self.encode(batch, packet));
+                for packet in packets {
+                    if self.octets.len() >= self.chunk_octets {
+                        self.flush(now);
+                    }
+                    self.reserve();
+                    self.encode(batch, packet);
+                }
             }
         }
         if self.octets.len() >= self.chunk_octets {
@@ -160,9 +171,9 @@ impl Feed {
             }
             return;
         }
-        // A chunk that keeps less than half of its buffer alive is copied out: it is charged for its
-        // octets, not for the buffer.
-        if self.octets.len() < self.octets.capacity() / 2 {
+        // A chunk that leaves much of its buffer empty is copied out: it is charged for its octets, not
+        // for the buffer.
+        if self.octets.len() < self.octets.capacity() / 8 * 7 {
             let octets = Bytes::copy_from_slice(&self.octets);
             self.octets.clear();
             return self.publish(octets, now);
