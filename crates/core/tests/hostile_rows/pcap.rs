@@ -1,9 +1,7 @@
 //! What classic pcap, and what is no capture at all, gets: accepted, made sane, or ended.
 
-mod decode_support;
-
-use decode_support::Order::{Big, Little};
-use decode_support::*;
+use crate::decode_support::Order::{Big, Little};
+use crate::decode_support::*;
 use pcaphub_core::error::{DecodeErrorKind as Kind, Foreign};
 use pcaphub_core::format::{DecoderOptions, Format};
 use pcaphub_core::linktype::LinkType;

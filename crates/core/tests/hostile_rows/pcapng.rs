@@ -1,9 +1,7 @@
 //! What pcapng gets: accepted, made sane, skipped, or ended.
 
-mod decode_support;
-
-use decode_support::Order::{Big, Little};
-use decode_support::*;
+use crate::decode_support::Order::{Big, Little};
+use crate::decode_support::*;
 use pcaphub_core::error::{BadLength, DecodeErrorKind as Kind};
 use pcaphub_core::format::{DecoderOptions, Format};
 use pcaphub_core::linktype::LinkType;
