@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
+mod bounds;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -12,6 +14,8 @@ use pcaphub_core::interface::{Interface, InterfaceTable};
 use pcaphub_core::linktype::LinkType;
 use pcaphub_core::stats::{Anomaly, AnomalyCounts, DropCounts, DropReason};
 use pcaphub_core::time::Timestamp;
+
+use bounds::Held;
 
 /// Arrival times that packets without a time get.
 pub(crate) const ARRIVAL: Timestamp = Timestamp::from_nanos(1_700_000_000_123_456_789);
@@ -109,17 +113,20 @@ pub(crate) fn decode_with(options: &DecoderOptions, stream: &[u8]) -> Outcome {
     whole
 }
 
-/// Decodes a stream that arrives in these pieces, as a source's reader does it.
+/// Decodes a stream that arrives in these pieces, as a source's reader does it, in bounded memory
+/// and time.
 #[track_caller]
 pub(crate) fn decode_pieces(options: &DecoderOptions, pieces: &[&[u8]]) -> Outcome {
-    let mut decoder = Decoder::new(options.clone());
-    let mut table = InterfaceTable::new();
-    let (mut buffer, mut packets, mut consumed) = (Vec::new(), Vec::new(), 0);
+    let mut held = Held::default();
+    let (mut decoder, mut table) = held.step(|| (Decoder::new(options.clone()), InterfaceTable::new()));
+    let (mut buffer, mut packets, mut consumed, mut received) = (Vec::new(), Vec::new(), 0, 0);
     let mut error = None;
     for piece in pieces {
         buffer.extend_from_slice(piece);
-        let mut batch = Batch::default();
-        let decoded = decoder.decode(&buffer, &mut batch, &mut table, ARRIVAL);
+        received += piece.len();
+        let mut batch = room_for(buffer.len());
+        let decoded = held.step(|| decoder.decode(&buffer, &mut batch, &mut table, ARRIVAL));
+        held.is_bounded(received);
         consumed += decoded.consumed;
         assert_eq!(decoder.offset(), consumed as u64);
         let rest = buffer.split_off(decoded.consumed);
@@ -160,6 +167,13 @@ pub(crate) fn decode_pieces(options: &DecoderOptions, pieces: &[&[u8]]) -> Outco
         linktype: decoder.linktype(),
         interfaces: table.interfaces().to_vec(),
     }
+}
+
+/// A batch that need not grow: packets and their options are the test's to keep, not the decoder's.
+fn room_for(octets: usize) -> Batch {
+    // No record or block of a packet is shorter than 16 octets.
+    let (packets, options) = (Vec::with_capacity(octets / 16), Vec::with_capacity(octets));
+    Batch { packets, options, ..Batch::default() }
 }
 
 /// What is called verbatim is what the encoder would write.
