@@ -386,7 +386,10 @@ pub fn check(spec: &SourceSpec, opener: &dyn Opener) -> Result<Option<Format>, S
             0 => framing.finish().map_err(FramingError::from),
             n => framing.received(n, wall_clock()).1,
         };
-        result.map_err(|error| SourceError::because(spec, error.to_string()))?;
+        // What is wrong further on is told to those who were sent what comes before it.
+        if let (Err(error), None) = (result, framing.decoder().format()) {
+            return Err(SourceError::because(spec, error.to_string()));
+        }
         if n == 0 {
             break;
         }
