@@ -269,7 +269,10 @@ fn two_hundred_thousand_empty_records_are_read_to_the_end() {
 fn subseconds_of_a_second_and_more_carry_into_the_seconds() {
     for (magic, unit) in [(MICROS, 1_000), (NANOS, 1)] {
         let header = Header { magic, ..HEADER };
-        for (seconds, subseconds) in [(SECONDS, 1_000_000_000), (SECONDS, u32::MAX), (u32::MAX, u32::MAX)] {
+        let one = 1_000_000_000 / unit as u32;
+        for (seconds, subseconds) in
+            [(SECONDS, one), (SECONDS, 1_000_000_000), (SECONDS, u32::MAX), (u32::MAX, u32::MAX)]
+        {
             let outcome = decode(&header.with([seconds, subseconds, 4, 4], b"data"));
             outcome.accepted(1);
             let nanos = u64::from(seconds) * 1_000_000_000 + u64::from(subseconds) * unit;
@@ -277,7 +280,9 @@ fn subseconds_of_a_second_and_more_carry_into_the_seconds() {
             assert_eq!(outcome.anomaly(Anomaly::SubsecondCarry), 1);
         }
     }
-    decode(&HEADER.with([SECONDS, 999_999, 4, 4], b"data")).plain(1);
+    for (magic, last) in [(MICROS, 999_999), (NANOS, 999_999_999)] {
+        decode(&Header { magic, ..HEADER }.with([SECONDS, last, 4, 4], b"data")).plain(1);
+    }
 }
 
 #[test]
@@ -291,6 +296,19 @@ fn seconds_are_unsigned_to_2106() {
     outcome.plain(5);
     let seconds: Vec<_> = outcome.packets.iter().map(|packet| packet.nanos / 1_000_000_000).collect();
     assert_eq!(seconds, times.map(u64::from));
+}
+
+#[test]
+fn a_packet_of_2106_among_those_of_2023_is_passed_on_in_its_place() {
+    let mut stream = good(HEADER, 2);
+    record(&mut stream, Little, [u32::MAX, 999_999, 4, 4], b"data");
+    record(&mut stream, Little, [SECONDS + 2, 0, 4, 4], b"data");
+    let outcome = decode(&stream);
+    outcome.accepted(4);
+    assert_eq!(outcome.anomaly(Anomaly::TimeBack), 1);
+    let seconds: Vec<_> = outcome.packets.iter().map(|packet| packet.nanos / 1_000_000_000).collect();
+    let expected = [SECONDS, SECONDS + 1, u32::MAX, SECONDS + 2];
+    assert_eq!(seconds, expected.map(u64::from));
 }
 
 #[test]
@@ -358,9 +376,11 @@ fn pcapng_after_pcap_ends_the_stream() {
 
 #[test]
 fn an_unknown_linktype_is_accepted() {
-    let outcome = decode(&good(Header { linktype: 0xfffe, ..HEADER }, 1));
-    outcome.plain(1);
-    assert_eq!(outcome.linktype, Some(LinkType(0xfffe)));
+    for linktype in [146, 5000, 0xfffe, 0xffff] {
+        let outcome = decode(&good(Header { linktype, ..HEADER }, 1));
+        outcome.plain(1);
+        assert_eq!(outcome.linktype, Some(LinkType(linktype as u16)));
+    }
 }
 
 #[test]
