@@ -112,7 +112,7 @@ counted! {
         EmptyPacket => "empty",
         /// An option that could not be used, or was given twice.
         BadOption => "bad_option",
-        /// The options of a packet block overran it and were left out.
+        /// The options of a packet block overran it, or were longer than any packet, and were left out.
         OptionsDropped => "options_dropped",
         /// An if_tsoffset or time so large that it was set to the end of the range.
         TimeSaturated => "time_saturated",

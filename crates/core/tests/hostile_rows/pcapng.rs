@@ -373,6 +373,21 @@ fn ten_thousand_options_are_kept() {
 }
 
 #[test]
+fn options_longer_than_any_packet_are_dropped_and_the_packet_is_kept() {
+    let mut stream = Stream::ethernet(Little);
+    // With its code and length, 65,536 octets.
+    let comment = stream.option(1, &[b'x'; 65_532]);
+    stream.packet(0, TIME, b"data", &comment.repeat(4));
+    stream.packet(0, TIME, b"data", &[&comment.repeat(4)[..], &comment[..4], &[0; 65_532]].concat());
+    stream.packet(0, TIME, b"data", &comment.repeat(250));
+    let outcome = decode(&stream.octets);
+    outcome.accepted(3);
+    assert_eq!(outcome.anomaly(Anomaly::OptionsDropped), 2);
+    let lengths: Vec<_> = outcome.packets.iter().map(|packet| packet.options.len()).collect();
+    assert_eq!(lengths, [262_144, 0, 0]);
+}
+
+#[test]
 fn options_of_a_big_endian_section_become_little_endian_by_their_type() {
     let of = |order| {
         let mut stream = Stream::new(order);

@@ -141,14 +141,18 @@ impl Head {
         // A simple packet has none: what is behind it is no more than surplus.
         let options = Options::of(order, block, begin).take_while(|_| self.units.is_some());
         for option in options {
-            match option {
-                Ok(option) if option.is_private() => {}
-                Ok(option) => option.append(out, order, layout(option.code)),
-                Err(_) => {
-                    out.truncate(start);
-                    call.counts.anomalies.add(Anomaly::OptionsDropped, 1);
-                    return (0, 0);
+            let fits = match option {
+                Ok(option) if option.is_private() => true,
+                Ok(option) => {
+                    option.append(out, order, layout(option.code));
+                    out.len() - start <= MAX_OPTIONS
                 }
+                Err(_) => false,
+            };
+            if !fits {
+                out.truncate(start);
+                call.counts.anomalies.add(Anomaly::OptionsDropped, 1);
+                return (0, 0);
             }
         }
         // Options are no longer than the octets they come from, so this holds for any one batch.
@@ -162,6 +166,11 @@ impl Head {
         }
     }
 }
+
+/// The most octets of options that a packet keeps: as many as an Ethernet packet may have itself.
+/// They are copied on their way to the clients, so those of a block of 16 MiB would be there three
+/// times.
+const MAX_OPTIONS: usize = 262_144;
 
 fn layout(code: u16) -> Layout {
     match code {
