@@ -117,7 +117,7 @@ impl Framing {
             self.buffer = match (self.busy, self.fits(tail.len())) {
                 (false, true) if tail.len() < FEW / 2 => vec![0; FEW + 2 * PAGE],
                 (_, true) => self.pool.take(),
-                (_, false) => vec![0; doubled(tail.len())],
+                (_, false) => vec![0; self.grown(PAGE, PAGE + tail.len())],
             };
             self.start = aligned(&self.buffer, tail.len());
             self.filled = self.start + tail.len();
@@ -135,8 +135,9 @@ impl Framing {
             }
         }
         if self.filled == self.buffer.len() {
-            // A record larger than the buffer: at most double what was really received.
-            self.buffer.resize(doubled(self.filled), 0);
+            let grown = self.grown(self.start, self.filled);
+            self.buffer.reserve_exact(grown - self.filled);
+            self.buffer.resize(grown, 0);
         }
         let spare = self.buffer.len() - self.filled;
         let whole = if spare >= PAGE { spare - spare % PAGE } else { spare };
@@ -153,10 +154,12 @@ impl Framing {
         let decoded = self.decoder.decode(octets, &mut batch, &mut self.interfaces, arrival);
         let mut large = None;
         if decoded.consumed > 0 {
-            let buffer = self.split(decoded.consumed, !batch.is_empty());
-            batch.buffer = buffer;
+            // Behind the last packet there may be much of no use: options, blocks skipped.
+            let last = batch.packets.last().map_or(0, |p| p.offset as usize + p.caplen as usize);
+            let verbatim = batch.verbatim.as_ref().map_or(0, |verbatim| verbatim.octets.end);
+            batch.buffer = self.split(decoded.consumed, verbatim.max(last));
             if self.buffer.is_empty() {
-                large = self.large.take().filter(|_| !batch.is_empty());
+                large = self.large.take().filter(|_| batch.buffer.len() > self.pool.size() / 2);
             }
         }
         let result = decoded.result.map_err(FramingError::from).and_then(|()| self.make_room());
@@ -184,8 +187,10 @@ impl Framing {
         let begun = if self.buffer.is_empty() { self.tail.len() } else { self.filled - self.start };
         let due = match self.buffer.is_empty() {
             true if self.fits(begun) => 0,
-            true => doubled(begun),
-            false if self.filled == self.buffer.len() && !self.fits(begun) => doubled(self.filled),
+            true => self.grown(PAGE, PAGE + begun),
+            false if self.filled == self.buffer.len() && !self.fits(begun) => {
+                self.grown(self.start, self.filled)
+            }
             false => return Ok(()),
         };
         if due == 0 {
@@ -201,6 +206,13 @@ impl Framing {
         tail + 2 * PAGE < self.pool.size()
     }
 
+    /// The size of a buffer for a record that is larger than those of the pool: at most about double
+    /// what was really received, and little more than the record.
+    fn grown(&self, start: usize, filled: usize) -> usize {
+        let record = start + self.decoder.wants() + PAGE;
+        (2 * filled + PAGE).min(record.max(filled + PAGE))
+    }
+
     /// The stream ended: whether that was at a record's boundary.
     ///
     /// # Errors
@@ -213,17 +225,17 @@ impl Framing {
         self.decoder.finish(rest)
     }
 
-    /// Takes the first `consumed` octets off; they are only returned where packets lie in them.
-    fn split(&mut self, consumed: usize, wanted: bool) -> Bytes {
+    /// Takes the first `consumed` octets off; only the first `wanted` of them are sure to be returned.
+    fn split(&mut self, consumed: usize, wanted: usize) -> Bytes {
         let end = self.start + consumed;
         let rest = self.filled - end;
         let large = self.buffer.len() > self.pool.size();
-        if !large && (!wanted || consumed < self.buffer.len() / 4 * 3) {
+        if wanted < self.buffer.len() / 4 * 3 {
             // A slice that leaves much of its buffer unused is copied out: it is charged for its
             // octets, not for the buffer.
-            let kept = if wanted { self.buffer.get(self.start..end).unwrap_or_default() } else { &[] };
+            let kept = self.buffer.get(self.start..self.start + wanted).unwrap_or_default();
             let kept = Bytes::copy_from_slice(kept);
-            if !self.busy {
+            if large || !self.busy {
                 // A stream that trickles, or falls silent here, needs no large buffer.
                 self.tail = self.buffer.get(end..self.filled).unwrap_or_default().to_vec();
                 self.pool.give_back(std::mem::take(&mut self.buffer));
@@ -240,11 +252,6 @@ impl Framing {
         let full = self.pool.freeze(std::mem::take(&mut self.buffer));
         full.slice(self.start..end)
     }
-}
-
-/// The size of a buffer for more than `filled` octets: at most about double what was really received.
-fn doubled(filled: usize) -> usize {
-    2 * filled + 2 * PAGE
 }
 
 /// A page of the kernel's, on every machine that we know; on others, nothing but speed depends
