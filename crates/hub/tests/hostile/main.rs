@@ -14,6 +14,7 @@ mod dialled;
 mod expected;
 mod file;
 mod listening;
+mod memory;
 mod site;
 mod sockets;
 

@@ -43,8 +43,15 @@ pub(crate) fn wait_until(what: &str, mut so: impl FnMut() -> bool) {
 
 /// Opens what [`System`] opens, and remembers where it listens.
 #[derive(Default)]
-struct Remembering {
+pub(crate) struct Remembering {
     listens: Mutex<Vec<SocketAddr>>,
+}
+
+impl Remembering {
+    /// Where it listens: for its sources, then for its sinks, in their order.
+    pub(crate) fn listens(&self) -> Vec<SocketAddr> {
+        self.listens.lock().unwrap().clone()
+    }
 }
 
 impl Opener for Remembering {
@@ -87,15 +94,15 @@ impl Opener for Remembering {
 pub(crate) struct Running {
     pub(crate) books: Books,
     pub(crate) events: Events,
-    /// Where it listens: its sources, then its sinks, in their order.
+    /// Where it listens: for its sources, then for its sinks, in their order.
     pub(crate) listens: Vec<SocketAddr>,
     trigger: Trigger,
     task: JoinHandle<Outcome>,
 }
 
-/// Runs a hub of these sources and sinks.
-pub(crate) fn run(sources: Vec<Endpoint>, sink: &str) -> Result<Running, HubError> {
-    let plan = Plan {
+/// A plan with these sources, and little else.
+pub(crate) fn plan(sources: Vec<Endpoint>, sink: &str) -> Plan {
+    Plan {
         sources: sources.into_iter().map(|endpoint| source::spec(endpoint).unwrap()).collect(),
         sinks: vec![sink::spec(Endpoint::parse(sink).unwrap()).unwrap()],
         order: None,
@@ -105,12 +112,16 @@ pub(crate) fn run(sources: Vec<Endpoint>, sink: &str) -> Result<Running, HubErro
         count: None,
         duration: None,
         limits: Limits::default(),
-    };
+    }
+}
+
+/// Runs a hub of these sources and this sink.
+pub(crate) fn run(sources: Vec<Endpoint>, sink: &str) -> Result<Running, HubError> {
     let _inside = RUNTIME.enter();
     let (trigger, shutdown) = shutdown();
     let (opener, events) = (Arc::new(Remembering::default()), Events::default());
-    let hub = hub::open(plan, opener.clone(), events.clone(), shutdown)?;
-    let listens = opener.listens.lock().unwrap().clone();
+    let hub = hub::open(plan(sources, sink), opener.clone(), events.clone(), shutdown)?;
+    let listens = opener.listens();
     Ok(Running { books: hub.books(), events, listens, trigger, task: RUNTIME.spawn(hub.run()) })
 }
 
