@@ -3,10 +3,12 @@
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 
-use pcaphub_core::format::DecoderOptions;
+use pcaphub::endpoint::Endpoint;
+use pcaphub_core::format::{DecoderOptions, Format};
+use pcaphub_core::linktype::LinkType;
 
 use crate::expected::{Expected, assert_counted, endpoint};
-use crate::site::{DEADLINE, HOSTILE, Site, wait_until};
+use crate::site::{DEADLINE, HOSTILE, Site, healthy_record, wait_until};
 
 /// Larger streams are sent in pieces of 1021 octets.
 const OCTETS_BELOW: usize = 4096;
@@ -53,4 +55,25 @@ fn accept(listener: &TcpListener) -> TcpStream {
     connection.set_nodelay(true).unwrap();
     connection.set_write_timeout(Some(DEADLINE)).unwrap();
     connection
+}
+
+#[test]
+fn a_dialled_source_that_broke_is_dialled_again_and_read_on() {
+    let listener = listen();
+    let address = format!("tcp://{}", listener.local_addr().unwrap());
+    let mut site = Site::open([Endpoint::parse(&address).unwrap()]);
+    let good = [&Format::Pcap.header(LinkType::ETHERNET)[..], &healthy_record(0)].concat();
+    let broken = [&good[..], &[0xff; 64]].concat();
+    for times in 1..=3 {
+        accept(&listener).write_all(&broken).unwrap();
+        wait_until("it is told", || site.hub.count("source_retried") == times);
+        site.goes_on();
+    }
+    let mut connection = accept(&listener);
+    connection.write_all(&good).unwrap();
+    wait_until("the good one is read", || site.report().sources[HOSTILE].forwarded == 4);
+    drop(connection);
+    let outcome = site.close();
+    assert_eq!(outcome.report.sources[HOSTILE].opened, 4);
+    assert!(outcome.errors.is_empty(), "{:?}", outcome.errors);
 }
