@@ -17,6 +17,9 @@ const WATCH: Duration = Duration::from_secs(10);
 /// So often a packet came again before anything is suspected: a capture that repeats a packet once
 /// or twice is nothing odd.
 const SUSPICIOUS: u32 = 8;
+/// Of a stream that has no other packet: a sender that repeats itself is likelier, and one packet alone
+/// goes round harmlessly for that long.
+const SUSPICIOUS_ALONE: u32 = 10_000;
 /// So many copies are held back until it is clear that the sender makes them: two, since two ways
 /// may lead to us.
 const HELD_BACK: u64 = 2;
@@ -44,8 +47,9 @@ pub struct Circle {
 enum State {
     #[default]
     Idle,
-    /// The packet came `again` times since it was seen first.
-    Watching { mark: Mark, since: Monotonic, again: u32 },
+    /// The packet came `again` times since it was seen first, with others in between, and `alone`
+    /// times without.
+    Watching { mark: Mark, since: Monotonic, again: u32, alone: u32, others: bool },
     /// Copies are held back.
     Suspecting { mark: Mark, until: Monotonic, held_back: u64 },
     /// The sender repeats itself; it may.
@@ -85,12 +89,13 @@ impl Circle {
         let Some(first) = batch.packets.first() else { return Verdict::Fine(0) };
         match &mut self.state {
             State::Cleared => {}
-            State::Watching { mark, since, again } if now.since(*since) < WATCH => {
+            State::Watching { mark, since, again, alone, others } if now.since(*since) < WATCH => {
+                *others |= batch.packets.iter().any(|packet| !mark.is(batch, packet));
                 if mark.is_in(batch) {
-                    *again += 1;
+                    *(if std::mem::take(others) { &mut *again } else { &mut *alone }) += 1;
                 }
-                if *again >= SUSPICIOUS {
-                    let period = now.since(*since) / *again;
+                if *again >= SUSPICIOUS || *alone >= SUSPICIOUS_ALONE {
+                    let period = now.since(*since) / (*again + *alone);
                     let until = now.plus(SILENCE.max(period * PERIODS));
                     self.state = State::Suspecting { mark: mark.clone(), until, held_back: 0 };
                 }
@@ -122,7 +127,12 @@ impl Circle {
                 }
                 return Verdict::Fine(taken);
             }
-            _ => self.state = State::Watching { mark: Mark::of(batch, first), since: now, again: 0 },
+            // Empty packets are all alike.
+            _ if first.caplen == 0 => {}
+            _ => {
+                let mark = Mark::of(batch, first);
+                self.state = State::Watching { mark, since: now, again: 0, alone: 0, others: false };
+            }
         }
         Verdict::Fine(0)
     }
@@ -191,6 +201,35 @@ mod tests {
             }
         }
         assert_eq!(taken, HELD_BACK);
+    }
+
+    #[test]
+    fn one_packet_that_goes_round_alone_is_a_circle_too() {
+        let mut circle = Circle::default();
+        let mut there = true;
+        let found = (0..40_000).any(|now| {
+            let mut round = batch(if there { &[7] } else { &[] });
+            // Something else comes now and then, once it is gone.
+            if !there && now % 100 == 0 {
+                round = batch(&[1000 + now]);
+            }
+            match circle.inspect(&mut round, at(now / 4)) {
+                Verdict::Circle => true,
+                Verdict::Fine(_) => {
+                    there &= !round.packets.is_empty();
+                    false
+                }
+            }
+        });
+        assert!(found || !there, "it is found, or has stopped going round");
+    }
+
+    #[test]
+    fn a_thousand_copies_of_one_packet_are_none_and_none_is_lost() {
+        let mut circle = Circle::default();
+        for now in 0..1000 {
+            assert_eq!(circle.inspect(&mut batch(&[7]), at(now)), Verdict::Fine(0));
+        }
     }
 
     #[test]
