@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::net::TcpStream;
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::{LazyLock, Mutex};
 
 use pcaphub::endpoint::Endpoint;
 use pcaphub_core::format::DecoderOptions;
@@ -34,7 +34,7 @@ pub(crate) fn check(options: &DecoderOptions, stream: &[u8], expected: &Expected
     if (&options.name, &options.linktype) != (&None, &None) {
         return;
     }
-    let mut locked = STATION.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut locked = STATION.lock().expect("an earlier row has not broken the hub");
     let mut streams = vec![vec![stream]];
     if stream.len() < CUT_BELOW {
         streams.push(stream.chunks(1).collect());
@@ -51,6 +51,7 @@ pub(crate) fn check(options: &DecoderOptions, stream: &[u8], expected: &Expected
 }
 
 /// Sends streams side by side: all their first pieces, then what is left of them.
+#[track_caller]
 fn produce(station: &mut Site, door: usize, streams: &[Vec<&[u8]>], expected: &Expected) {
     let ends = |station: &Site| ENDS.map(|end| station.hub.count(end));
     let before = (Counts::of(&station.report().sources[door]), ends(station));
