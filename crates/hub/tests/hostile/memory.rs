@@ -12,7 +12,7 @@ use pcaphub::shutdown::shutdown;
 use pcaphub_core::format::Format;
 use pcaphub_core::linktype::LinkType;
 
-use crate::site::{Remembering, plan};
+use crate::site::{DEADLINE, Remembering, plan};
 
 /// The most octets that a hub held while it read `stream`, beyond what an empty capture costs.
 fn held(stream: &[u8]) -> u64 {
@@ -40,7 +40,7 @@ fn most(stream: &[u8]) -> u64 {
                 plan.limits.max_memory = 16 * MIB;
                 let hub = hub::open(plan, opener.clone(), Events::default(), shutdown).unwrap();
                 tell.send(opener.listens()[0]).unwrap();
-                hub.run().await
+                tokio::time::timeout(DEADLINE, hub.run()).await.expect("the hub ends")
             });
             assert!(outcome.report.closes(), "{:?}", outcome.report);
         });
