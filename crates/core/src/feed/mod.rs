@@ -7,6 +7,8 @@ mod chunk;
 mod count;
 mod encode;
 #[cfg(test)]
+mod exhaustive;
+#[cfg(test)]
 mod model;
 mod ring;
 mod subscriber;

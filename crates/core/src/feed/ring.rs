@@ -231,6 +231,7 @@ impl Ring {
             state.ended = true;
             let all: Vec<u64> = state.readers.keys().copied().collect();
             all.into_iter().for_each(|id| state.close(id, Ending::Stopped, DropReason::Closed));
+            state.trim(&self.options, state.now);
         });
     }
 
