@@ -161,7 +161,11 @@ impl World {
                 });
             }
             Call::Leave(n) => return self.peers[n].take().is_some(),
-            Call::Take(n) | Call::Confirm(n) | Call::PutBack(n) | Call::Forfeit(n) | Call::AwaitDismissal(n) => {
+            Call::Take(n)
+            | Call::Confirm(n)
+            | Call::PutBack(n)
+            | Call::Forfeit(n)
+            | Call::AwaitDismissal(n) => {
                 let waits = self.ring.options().on_slow == OnSlow::Wait;
                 return self.peers[n].as_mut().is_some_and(|peer| peer.make(call, waits));
             }
@@ -191,7 +195,11 @@ impl World {
     fn check(&mut self) {
         let snapshot = self.ring.snapshot();
         for one in snapshot.subscribers.iter().chain([&snapshot.departed]) {
-            assert_eq!(one.offered, one.delivered + one.queued + one.dropped.total(), "counts close: {one:?}");
+            assert_eq!(
+                one.offered,
+                one.delivered + one.queued + one.dropped.total(),
+                "counts close: {one:?}"
+            );
         }
         let waits = self.ring.options().on_slow == OnSlow::Wait;
         if waits {
@@ -258,7 +266,11 @@ impl Peer {
         }
         if self.dismissal.sleeps() {
             let Peer { subscriber, dismissal, .. } = self;
-            assert_eq!(dismissal.poll(|cx| subscriber.poll_dismissed(cx)), None, "it sleeps although dismissed");
+            assert_eq!(
+                dismissal.poll(|cx| subscriber.poll_dismissed(cx)),
+                None,
+                "it sleeps although dismissed"
+            );
         }
     }
 }
