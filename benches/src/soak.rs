@@ -130,7 +130,7 @@ fn push(address: SocketAddr, round: u64) -> Result<()> {
         octets.extend(words(&[now.as_secs() as u32, now.subsec_micros(), 60, 60]));
         octets.extend([0; 60]);
     }
-    let end = octets.len() - if round % 3 == 0 { 17 } else { 0 };
+    let end = octets.len() - if round.is_multiple_of(3) { 17 } else { 0 };
     stream.write_all(octets.get(..end).unwrap_or_default())?;
     Ok(())
 }

@@ -210,6 +210,16 @@ fn with_sources(verb: &'static str, about: &'static str, required: bool) -> Comm
                 .help("Producers of one remote address"),
         )
         .arg(
+            text("producer-silence", "producer-silence", "TIME")
+                .default_value("30s")
+                .help("How long a producer must be silent to be cut for another"),
+        )
+        .arg(
+            text("keepalive", "keepalive", "TIME")
+                .default_value("30s")
+                .help("An idle peer that answers no probe for so long is gone"),
+        )
+        .arg(
             text("client-timeout", "client-timeout", "TIME")
                 .default_value("30s")
                 .help("A client that acknowledges nothing sent to it for so long is dead"),
@@ -313,6 +323,9 @@ fn arguments(matches: &ArgMatches) -> Result<Arguments, PlanError> {
         max_producers: number(matches, "max-producers"),
         max_producers_per_address: number(matches, "max-producers-per-address"),
         client_timeout: option(matches, "client-timeout", plan::duration)?.unwrap_or(defaults.client_timeout),
+        keepalive: option(matches, "keepalive", plan::duration)?.unwrap_or(defaults.keepalive),
+        producer_silence: option(matches, "producer-silence", plan::duration)?
+            .unwrap_or(defaults.producer_silence),
         header_wait: option(matches, "header-wait", plan::duration)?.unwrap_or(defaults.header_wait),
         drain: option(matches, "drain", plan::duration)?.unwrap_or(defaults.drain),
     };

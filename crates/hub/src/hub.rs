@@ -182,6 +182,7 @@ impl Hub {
             events: events.clone(),
             clock,
             max_producers: limits.max_producers,
+            producer_silence: limits.producer_silence,
             next_stream: Arc::new(AtomicU64::new(0)),
         };
         let mut kinds = Vec::new();

@@ -7,7 +7,7 @@ use std::fmt;
 use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pcaphub_core::buffer::Pool;
 use pcaphub_core::format::Format;
@@ -105,6 +105,8 @@ pub struct Shared {
     pub clock: Clock,
     /// Streams of one listening source.
     pub max_producers: usize,
+    /// How long one of them must have been silent to make room for another.
+    pub producer_silence: Duration,
     /// Numbers streams.
     pub next_stream: Arc<AtomicU64>,
 }
@@ -209,7 +211,7 @@ impl Ingest {
     /// Streams as they come. With `reconnect=no` the source has ended when its producers have.
     async fn side_by_side(&self, mut source: Box<dyn Source>) -> Option<String> {
         let mut streams = JoinSet::new();
-        let mut producers = Producers::new(self.shared.max_producers);
+        let mut producers = Producers::new(self.shared.max_producers, self.shared.producer_silence);
         loop {
             tokio::select! {
                 opened = source.next() => match opened {
@@ -343,6 +345,9 @@ impl Reading {
             };
             let progress = match read {
                 Ok(n) => self.received(n).await,
+                Err(error) if error.kind() == std::io::ErrorKind::TimedOut => {
+                    Err(self.broken(&"it answers nothing any more (--keepalive)"))
+                }
                 Err(error) => Err(self.broken(&format!("reading failed: {error}"))),
             };
             if let Err(end) = progress {

@@ -20,6 +20,10 @@ pub struct Limits {
     /// A consumer that has acknowledged nothing for this long, although something was sent to it,
     /// is dead. That it closed its window is no reason: such a one still acknowledges.
     pub client_timeout: Duration,
+    /// A peer that is sent nothing and does not answer keepalive probes for this long is gone.
+    pub keepalive: Duration,
+    /// A producer that has told its header is only cut to make room for another after this silence.
+    pub producer_silence: Duration,
     /// How long a client waits for its header while no linktype is known.
     pub header_wait: Duration,
     /// How long clients get to take what is queued when the hub stops.
@@ -35,6 +39,8 @@ impl Default for Limits {
             max_producers: 256,
             max_producers_per_address: 16,
             client_timeout: Duration::from_secs(30),
+            keepalive: Duration::from_secs(30),
+            producer_silence: Duration::from_secs(30),
             header_wait: Duration::from_secs(1),
             drain: Duration::from_secs(5),
         }

@@ -31,7 +31,7 @@ pub trait Opener: Send + Sync {
     fn read_file(&self, path: &Path) -> io::Result<File>;
     /// A file to write from its beginning: created with mode 0600, never through a symbolic link.
     fn write_file(&self, path: &Path) -> io::Result<File>;
-    /// A socket, bound but not connected, with keepalive; non-blocking.
+    /// A socket, bound but not connected; non-blocking.
     fn tcp_socket(&self, remote: SocketAddr, bind: Option<IpAddr>) -> io::Result<Socket>;
     /// A listening socket, non-blocking.
     fn listen_tcp(&self, address: SocketAddr) -> io::Result<TcpListener>;
@@ -51,11 +51,12 @@ pub struct System;
 /// Connections waiting to be accepted; the kernel cuts it to its own bound.
 const BACKLOG: i32 = 1024;
 
-/// Finds a dead peer in half a minute: first probe after 15 s, every 5 s, three of them.
-pub fn set_keepalive(socket: SockRef<'_>) -> io::Result<()> {
+/// Finds a dead peer within `time` while nothing is sent to it: the first probe after half of it, then
+/// two more, a sixth of it apart. Seconds are the system's unit; one of each is the least.
+pub fn set_keepalive(socket: SockRef<'_>, time: Duration) -> io::Result<()> {
     let keepalive = TcpKeepalive::new()
-        .with_time(Duration::from_secs(15))
-        .with_interval(Duration::from_secs(5))
+        .with_time((time / 2).max(Duration::from_secs(1)))
+        .with_interval((time / 6).max(Duration::from_secs(1)))
         .with_retries(3);
     socket.set_tcp_keepalive(&keepalive)
 }
@@ -95,7 +96,6 @@ impl Opener for System {
         // Bound before it connects, so that a live capture can exclude it before it carries
         // anything.
         socket.bind(&SocketAddr::new(bind.unwrap_or(any), 0).into())?;
-        set_keepalive(SockRef::from(&socket))?;
         Ok(socket)
     }
 

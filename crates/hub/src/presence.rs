@@ -10,10 +10,6 @@ use std::time::Duration;
 use pcaphub_core::time::Monotonic;
 use tokio::sync::Notify;
 
-/// One that has told its header is only cut after this silence: keepalive would have found it by
-/// then if it were gone, and one that is at work is rarely silent for so long.
-const SILENT: Duration = Duration::from_secs(30);
-
 /// A producer, as seen by the one who lets them in.
 #[derive(Debug, Default)]
 pub struct Presence {
@@ -46,13 +42,14 @@ impl Presence {
 #[derive(Debug)]
 pub struct Producers {
     places: usize,
+    silence: Duration,
     present: Vec<Arc<Presence>>,
 }
 
 impl Producers {
-    /// `places` producers at once.
-    pub fn new(places: usize) -> Self {
-        Producers { places, present: Vec::new() }
+    /// `places` producers at once. One that has told its header is only cut after `silence`.
+    pub fn new(places: usize, silence: Duration) -> Self {
+        Producers { places, silence, present: Vec::new() }
     }
 
     /// A place for another producer that came at `now`, for which the longest-silent one may have
@@ -72,7 +69,7 @@ impl Producers {
     pub fn cut_longest_silent(&self, now: Monotonic) -> bool {
         let may_go = |one: &&Arc<Presence>| {
             let heard = Monotonic::from_nanos(one.heard.load(Ordering::Relaxed));
-            let silent = !one.known.load(Ordering::Relaxed) || now.since(heard) >= SILENT;
+            let silent = !one.known.load(Ordering::Relaxed) || now.since(heard) >= self.silence;
             silent && !one.cut.load(Ordering::Relaxed)
         };
         let rank =
@@ -101,7 +98,7 @@ mod tests {
 
     #[test]
     fn one_without_a_header_goes_first_then_the_longest_silent_and_never_one_at_work() {
-        let mut producers = Producers::new(3);
+        let mut producers = Producers::new(3, Duration::from_secs(30));
         let old = producers.admit(at(0)).unwrap();
         old.heard(at(1), true);
         let nameless = producers.admit(at(2)).unwrap();

@@ -3,6 +3,8 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::harness::*;
@@ -14,11 +16,13 @@ const BEGIN: u64 = 1_700_000_000_000_000;
 struct Elsewhere {
     name: String,
     cable: String,
+    _guard: MutexGuard<'static, ()>,
 }
 
-/// The hub's end of the cable, and the other one.
+/// The hub's end of the cable, and the other one; one test at a time has them.
 const HERE: &str = "10.213.77.1";
 const THERE: &str = "10.213.77.2";
+static CABLE: Mutex<()> = Mutex::new(());
 
 fn root(line: &str) {
     let status = Command::new("sh").args(["-ec", line]).stderr(Stdio::inherit()).status().unwrap();
@@ -27,7 +31,11 @@ fn root(line: &str) {
 
 impl Elsewhere {
     fn new() -> Self {
-        let id = std::process::id() % 100_000;
+        // Two tests may each have one at the same time.
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let id = format!("{}{number}", std::process::id() % 100_000);
+        let guard = CABLE.lock().unwrap_or_else(PoisonError::into_inner);
         let (name, cable) = (format!("pcaphub-{id}"), format!("ph{id}"));
         root(&format!(
             "ip netns add {name}
@@ -38,7 +46,7 @@ impl Elsewhere {
              ip -n {name} link set {cable}b up
              ip -n {name} link set lo up"
         ));
-        Elsewhere { name, cable }
+        Elsewhere { name, cable, _guard: guard }
     }
 
     /// Runs a command there.
@@ -116,7 +124,7 @@ fn peers_that_vanish_are_found_within_thirty_five_seconds() {
                 assert!(line.contains("--client-timeout"), "{line}");
                 client_gone.get_or_insert(begun.elapsed());
             }
-            if line.contains(THERE) && line.contains("reading failed") {
+            if line.contains(THERE) && line.contains("--keepalive") {
                 sensor_gone.get_or_insert(begun.elapsed());
             }
         }
@@ -133,6 +141,62 @@ fn peers_that_vanish_are_found_within_thirty_five_seconds() {
         &format!("{:.1} s, {:.1} s", client_gone.as_secs_f32(), sensor_gone.as_secs_f32()),
     );
     assert!(client_gone <= PROMISE && sensor_gone <= PROMISE, "{client_gone:?} {sensor_gone:?}");
+}
+
+#[test]
+fn times_out_as_asked_and_counts_clients_and_producers_by_address() {
+    if !may_unshare() || !has("ip") || !has("nc") {
+        return;
+    }
+    let elsewhere = Elsewhere::new();
+    let mut hub = Hub::start(
+        &[
+            "serve",
+            &format!("tcp-listen://{HERE}:0?allow={THERE}/32"),
+            "--listen",
+            &format!("{HERE}:0"),
+            "--allow",
+            &format!("{THERE}/32"),
+            "--max-clients-per-address",
+            "1",
+            "--max-producers-per-address",
+            "1",
+            "--keepalive",
+            "4s",
+            "--header-wait",
+            "100ms",
+        ],
+        2,
+    );
+    let (clients, producers) = (hub.client().port().to_string(), hub.producers[0].port().to_string());
+    let begun = Instant::now();
+    let mut client = elsewhere.spawn(&["nc", HERE, &clients]);
+    client.stdout.as_mut().unwrap().read_exact(&mut [0; 24]).unwrap();
+    let header = begun.elapsed();
+    let mut sensor = elsewhere.spawn(&["nc", HERE, &producers]);
+    sensor.stdin.as_mut().unwrap().write_all(&pcap(&packets(2, 1, BEGIN, 1))).unwrap();
+    wait_until("the far sensor's packet is there", || hub.counts()["sources"][0]["decoded"] == 1);
+    let mut others = [&clients, &producers].map(|port| elsewhere.spawn(&["nc", HERE, port]));
+    hub.wait_for("--max-clients-per-address");
+    hub.wait_for("--max-producers-per-address");
+    elsewhere.pull_the_cable();
+    let begun = Instant::now();
+    hub.wait_for("--keepalive");
+    let gone = begun.elapsed();
+    for child in [&mut client, &mut sensor].into_iter().chain(&mut others) {
+        let _ = (child.kill(), child.wait());
+    }
+    hub.signal(rustix::process::Signal::INT);
+    hub.signal(rustix::process::Signal::INT);
+    let (status, _) = hub.ended();
+    assert!(status.success());
+    row(
+        27,
+        "--keepalive 4s, --header-wait 100ms; a second client and producer of one address",
+        "found within 6 s; a header within 1 s; refused, options named",
+        &format!("{}; {}; refused, named", seconds(gone), seconds(header)),
+    );
+    assert!(gone < Duration::from_secs(6) && header < Duration::from_secs(1), "{gone:?} {header:?}");
 }
 
 #[test]

@@ -14,7 +14,7 @@ use super::{Context, Sink, SinkError};
 use crate::deliver::{Care, to_peer};
 use crate::endpoint::Scheme;
 use crate::event::{Event, Events};
-use crate::opener::{Opener, Pipe};
+use crate::opener::{Opener, Pipe, set_keepalive};
 use crate::pen::{Left, Pen, begin};
 use crate::plan::{Reconnect, SinkSpec};
 use crate::retry::Backoff;
@@ -84,6 +84,7 @@ impl Dialled {
         match endpoint.scheme {
             Scheme::Tcp => {
                 let mut stream = connect(&context.opener, &endpoint.address, self.spec.bind).await?;
+                set_keepalive((&stream).into(), context.limits.keepalive)?;
                 let (reader, writer) = stream.split();
                 Ok(to_peer(pen, reader, writer, care).await)
             }

@@ -116,7 +116,7 @@ fn welcome_tcp(
 ) {
     // Neither can fail on a socket that is connected; one that no longer is, is found by its write.
     let _ = stream.set_nodelay(true);
-    let _ = set_keepalive((&stream).into());
+    let _ = set_keepalive((&stream).into(), context.limits.keepalive);
     let name = peer.to_string();
     if let Some(replay) = &context.replay {
         replay.clone().welcome(stream.into_std(), name, place, clients);

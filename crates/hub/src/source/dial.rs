@@ -10,7 +10,7 @@ use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio::task::JoinSet;
 
 use super::{Context, OpenError, Opened, Pending, Reader, Source, SourceError};
-use crate::opener::Opener;
+use crate::opener::{Opener, set_keepalive};
 use crate::plan::SourceSpec;
 
 /// How long one address gets before the next one of the same name is tried as well (RFC 8305,
@@ -70,6 +70,7 @@ struct Tcp {
     name: Arc<str>,
     address: String,
     bind: Option<IpAddr>,
+    keepalive: Duration,
     opener: Arc<dyn Opener>,
 }
 
@@ -78,6 +79,7 @@ pub(super) fn open_tcp(spec: &SourceSpec, context: &Context) -> Result<Box<dyn S
         name: spec.name.clone(),
         address: spec.endpoint.address.clone(),
         bind: spec.bind,
+        keepalive: context.limits.keepalive,
         opener: context.opener.clone(),
     }))
 }
@@ -87,6 +89,8 @@ impl Source for Tcp {
         Box::pin(async {
             match connect(&self.opener, &self.address, self.bind).await {
                 Ok(stream) => {
+                    // Fails only where the connection is gone already, which reading finds.
+                    let _ = set_keepalive((&stream).into(), self.keepalive);
                     let reader = Reader::Async(Box::new(stream));
                     Ok(Some(Opened::new(reader, self.name.clone())))
                 }

@@ -1,6 +1,7 @@
 //! Sockets that producers connect to: `tcp-listen://` and `unix-listen:`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::{TcpListener, UnixListener};
 
@@ -17,6 +18,7 @@ struct Tcp {
     listeners: Vec<TcpListener>,
     access: Access,
     producers: Clients,
+    keepalive: Duration,
     events: Events,
 }
 
@@ -40,6 +42,7 @@ pub(super) fn open_tcp(spec: &SourceSpec, context: &Context) -> Result<Box<dyn S
         listeners,
         access,
         producers: Clients::producers(&context.limits),
+        keepalive: context.limits.keepalive,
         events: context.events.clone(),
     }))
 }
@@ -73,7 +76,7 @@ impl Source for Tcp {
                     refuse("its address has as many producers as --max-producers-per-address allows");
                     continue;
                 };
-                let _ = set_keepalive((&stream).into());
+                let _ = set_keepalive((&stream).into(), self.keepalive);
                 // By address, not by port: a producer that comes back finds its interfaces.
                 let name =
                     if self.named { self.name.clone() } else { peer.ip().to_canonical().to_string().into() };
