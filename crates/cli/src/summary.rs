@@ -60,3 +60,16 @@ fn lost(report: &Report) -> Vec<String> {
 fn plural(n: u64, noun: &str) -> String {
     if n == 1 { noun.to_owned() } else { format!("{noun}s") }
 }
+
+#[cfg(test)]
+mod tests {
+    use pcaphub_core::stats::DropReason;
+
+    #[test]
+    fn every_reason_for_a_loss_is_explained_in_the_documentation() {
+        let page = include_str!("../../../docs/reliability.md");
+        for reason in DropReason::ALL {
+            assert!(page.contains(&format!("| `{reason}` |")), "{reason}");
+        }
+    }
+}

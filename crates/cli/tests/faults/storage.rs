@@ -14,17 +14,26 @@ const BEGIN: u64 = 1_700_000_000_000_000;
 /// What the small file system holds.
 const DISK: usize = 2 << 20;
 
+/// Serves standard input.
+const SERVE: &[&str] = &["serve", "-", "--listen", "127.0.0.1:0"];
+
 /// A hub with a file sink in a file system of its own that holds [`DISK`] octets; where that is, seen
 /// from here.
-fn hub_on_a_small_disk(name: &str) -> (Hub, PathBuf) {
+fn hub_on_a_small_disk(name: &str, verb: &[&str], listeners: usize) -> (Hub, PathBuf) {
     let mut command = Command::new("unshare");
     command
         .args(["-m", "sh", "-c"])
         .arg(format!("mount -t tmpfs -o size={DISK} none /mnt && exec \"$0\" \"$@\""))
         .arg(pcaphub().get_program())
-        .args(["serve", "-", "--listen", "127.0.0.1:0", "--stats", "json", "-w", &format!("/mnt/{name}")])
+        .args(verb)
+        .args(["--stats", "json", "-w", &format!("/mnt/{name}")])
         .stdin(Stdio::piped());
-    let hub = Hub::spawn(command, 1);
+    let hub = Hub::spawn(command, listeners);
+    // Not before: until then it would be this machine's.
+    let mounts = || std::fs::read_to_string(format!("/proc/{}/mounts", hub.pid())).unwrap_or_default();
+    wait_until("it has its own file system", || {
+        mounts().lines().any(|line| line.starts_with("none /mnt tmpfs"))
+    });
     let mount = PathBuf::from(format!("/proc/{}/root/mnt", hub.pid()));
     (hub, mount)
 }
@@ -55,7 +64,7 @@ fn on_a_full_disk_the_file_stays_valid_clients_go_on_and_it_resumes_with_room() 
         return;
     }
     let _alone = alone();
-    let (mut hub, mount) = hub_on_a_small_disk("out.pcap");
+    let (mut hub, mount) = hub_on_a_small_disk("out.pcap", SERVE, 1);
     // The room that is made later.
     std::fs::write(mount.join("ballast"), vec![1; DISK / 2]).unwrap();
     let mut pipe = hub.stdin();
@@ -107,12 +116,40 @@ fn on_a_full_disk_the_file_stays_valid_clients_go_on_and_it_resumes_with_room() 
 }
 
 #[test]
+fn a_lone_file_on_a_full_disk_holds_up_its_source_and_loses_nothing() {
+    if !may_unshare() {
+        return;
+    }
+    let _alone = alone();
+    let (mut hub, mount) = hub_on_a_small_disk("out.pcap", &["pipe", "-"], 0);
+    std::fs::write(mount.join("ballast"), vec![1; DISK * 3 / 4]).unwrap();
+    let mut pipe = hub.stdin();
+    let octets = pcap(&packets(1, 3000, BEGIN, 10));
+    assert!(octets.len() > DISK / 4 && octets.len() < DISK - 4096);
+    let sent = octets.clone();
+    let feeding = std::thread::spawn(move || {
+        pipe.write_all(&sent).unwrap();
+        pipe
+    });
+    hub.wait_for("No space left on device");
+    std::fs::remove_file(mount.join("ballast")).unwrap();
+    hub.wait_for("there is room again");
+    let pipe = feeding.join().unwrap();
+    wait_until("all is written", || read(&mount.join("out.pcap")) == octets);
+    drop(pipe);
+    let (status, counts) = hub.ended();
+    assert!(status.success());
+    assert_eq!(counts["departed"]["dropped"], serde_json::json!({}));
+    row(83, "the disk is full under a file that is the only sink", "nothing lost", "3000 of 3000 packets");
+}
+
+#[test]
 fn a_packed_file_goes_on_after_a_full_disk_and_is_whole_at_its_end() {
     if !may_unshare() {
         return;
     }
     let _alone = alone();
-    let (mut hub, mount) = hub_on_a_small_disk("out.pcap.gz");
+    let (mut hub, mount) = hub_on_a_small_disk("out.pcap.gz", SERVE, 1);
     std::fs::write(mount.join("ballast"), vec![1; DISK - (64 << 10)]).unwrap();
     let mut pipe = hub.stdin();
     // Octets that do not pack.
