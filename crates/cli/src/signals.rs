@@ -7,11 +7,23 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::summary;
 
-/// Installs the handlers; to be called on the runtime, before the hub runs.
-pub(crate) fn listen(trigger: Trigger, books: Books, json: bool) -> std::io::Result<()> {
-    let mut ending =
+/// Signals that are caught, and kept until somebody heeds them.
+pub(crate) struct Signals {
+    ending: [Signal; 3],
+    statistics: Signal,
+}
+
+/// Installs the handlers; to be called on the runtime, before the hub says anything: who reads that it
+/// listens may send it a signal.
+pub(crate) fn catch() -> std::io::Result<Signals> {
+    let ending =
         [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?];
-    let mut statistics = signal(SignalKind::user_defined1())?;
+    Ok(Signals { ending, statistics: signal(SignalKind::user_defined1())? })
+}
+
+/// Heeds signals, also those that came since they were caught.
+pub(crate) fn heed(signals: Signals, trigger: Trigger, books: Books, json: bool) {
+    let Signals { mut ending, mut statistics } = signals;
     tokio::spawn(async move {
         let mut phase = Phase::Draining;
         loop {
@@ -24,7 +36,6 @@ pub(crate) fn listen(trigger: Trigger, books: Books, json: bool) -> std::io::Res
             }
         }
     });
-    Ok(())
 }
 
 async fn any(signals: &mut [Signal]) {

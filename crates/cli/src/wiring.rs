@@ -30,8 +30,9 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
 async fn serve(arguments: &Arguments) -> anyhow::Result<(Outcome, bool)> {
     let (trigger, shutdown) = shutdown();
     let stopping = shutdown.clone();
+    let signals = signals::catch()?;
     let hub = hub::open(arguments.plan.clone(), Arc::new(System), Events::default(), shutdown)?;
-    signals::listen(trigger, hub.books(), arguments.stats_json)?;
+    signals::heed(signals, trigger, hub.books(), arguments.stats_json);
     if arguments.verb == Verb::Demo && arguments.verbosity >= 0 {
         logging::flush();
         eprint!("{}", help::demo_hint(&arguments.plan));
