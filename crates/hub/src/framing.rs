@@ -147,17 +147,41 @@ impl Framing {
     /// `n` octets were read into [`spare`](Self::spare), at `arrival`: the whole records among
     /// all octets so far, and the error behind them, if any.
     pub fn received(&mut self, n: usize, arrival: Timestamp) -> (Decoded, Result<(), FramingError>) {
+        let (_, decoded, result) = self.take_in(n, arrival, false);
+        (decoded, result)
+    }
+
+    /// Like [`received`](Self::received), but records at the beginning that can be sent as they are
+    /// are not decoded: they come as octets, and how many packets that is.
+    pub fn forwarded(
+        &mut self,
+        n: usize,
+        arrival: Timestamp,
+    ) -> ((Bytes, u64), Decoded, Result<(), FramingError>) {
+        self.take_in(n, arrival, self.clock_offset == 0)
+    }
+
+    fn take_in(
+        &mut self,
+        n: usize,
+        arrival: Timestamp,
+        forward: bool,
+    ) -> ((Bytes, u64), Decoded, Result<(), FramingError>) {
         self.filled = (self.filled + n).min(self.buffer.len());
         self.busy = n >= FEW;
         let mut batch = Batch::default();
         let octets = self.buffer.get(self.start..self.filled).unwrap_or_default();
+        let (packets, ahead) = if forward { self.decoder.forward(octets) } else { (0, 0) };
+        let octets = octets.get(ahead..).unwrap_or_default();
         let decoded = self.decoder.decode(octets, &mut batch, &mut self.interfaces, arrival);
-        let mut large = None;
-        if decoded.consumed > 0 {
+        let consumed = ahead + decoded.consumed;
+        let (mut large, mut records) = (None, Bytes::new());
+        if consumed > 0 {
             // Behind the last packet there may be much of no use: options, blocks skipped.
             let last = batch.packets.last().map_or(0, |p| p.offset as usize + p.caplen as usize);
             let verbatim = batch.verbatim.as_ref().map_or(0, |verbatim| verbatim.octets.end);
-            batch.buffer = self.split(decoded.consumed, verbatim.max(last));
+            records = self.split(consumed, ahead + verbatim.max(last));
+            batch.buffer = records.split_off(ahead.min(records.len()));
             if self.buffer.is_empty() {
                 large = self.large.take().filter(|_| batch.buffer.len() > self.pool.size() / 2);
             }
@@ -174,11 +198,11 @@ impl Framing {
             batch,
             dropped: dropped.since(&self.told.0),
             anomalies: anomalies.since(&self.told.1),
-            octets: decoded.consumed as u64,
+            octets: consumed as u64,
             large,
         };
         self.told = (dropped, anomalies);
-        (counted, result)
+        ((records, packets), counted, result)
     }
 
     /// Takes from the allowance what the next [`spare`](Self::spare) will allocate, if that is more

@@ -249,10 +249,13 @@ impl Replay {
         let mut tracks = self.tracks(&mut merge, feed.interfaces())?;
         let mut begun = false;
         let result = loop {
+            // Of one file there is nothing to merge: its records go as they are, where they can.
+            let mut direct = (begun && tracks.len() == 1).then_some(&mut *feed);
             // Every lane has something queued or has ended; only then the merge can go on.
             for (index, track) in tracks.iter_mut().enumerate() {
-                while !track.ended && merge.held_in(track.lane).packets == 0 {
-                    self.read(index, track, &mut merge);
+                let mut passed_on = false;
+                while !track.ended && !passed_on && merge.held_in(track.lane).packets == 0 {
+                    passed_on = self.read(index, track, &mut merge, direct.as_deref_mut());
                 }
             }
             let ended = tracks.iter().all(|track| track.ended) && merge.held().packets == 0;
@@ -313,16 +316,39 @@ impl Replay {
         self.sources.iter().enumerate().map(open).collect()
     }
 
-    /// One read of a file, and what is decoded from it.
-    fn read(&self, index: usize, track: &mut Track, merge: &mut Merge<()>) {
+    /// One read of a file, and what is decoded from it. Records that can go as they are go to `direct`,
+    /// if there is one; whether there were any.
+    fn read(
+        &self,
+        index: usize,
+        track: &mut Track,
+        merge: &mut Merge<()>,
+        direct: Option<&mut Feed>,
+    ) -> bool {
+        let mut passed_on = 0;
         let result = match track.reader.read(track.framing.spare()) {
             Ok(0) => {
                 self.end(track, merge);
                 track.framing.finish().map_err(|error| error.to_string())
             }
             Ok(n) => {
-                let (decoded, result) = track.framing.received(n, wall_clock());
-                self.count(index, &decoded);
+                let decoder = track.framing.decoder();
+                let stream = decoder.format().zip(decoder.linktype());
+                let direct = direct.zip(stream).and_then(|(feed, (format, linktype))| {
+                    feed.takes_records(format, linktype).then_some(feed)
+                });
+                let (decoded, result) = match direct {
+                    None => track.framing.received(n, wall_clock()),
+                    Some(feed) => {
+                        let ((records, packets), decoded, result) = track.framing.forwarded(n, wall_clock());
+                        if packets > 0 {
+                            feed.push_records(records, packets, self.clock.now());
+                        }
+                        passed_on = packets;
+                        (decoded, result)
+                    }
+                };
+                self.count(index, &decoded, passed_on);
                 if !decoded.batch.is_empty() {
                     merge.push(track.lane, Arc::new(decoded.batch), self.clock.now(), ());
                 }
@@ -337,6 +363,7 @@ impl Replay {
             self.events.emit(Event::SourceFailed { source: name, why: &why });
             self.books.source(index, |counts| counts.failed = Some(why));
         }
+        passed_on > 0
     }
 
     fn end(&self, track: &mut Track, merge: &mut Merge<()>) {
@@ -345,10 +372,11 @@ impl Replay {
         }
     }
 
-    fn count(&self, index: usize, decoded: &Decoded) {
+    fn count(&self, index: usize, decoded: &Decoded, passed_on: u64) {
         self.books.source(index, |counts| {
             let packets = decoded.batch.packets.len() as u64;
-            counts.decoded += packets + decoded.dropped.total();
+            counts.decoded += packets + passed_on + decoded.dropped.total();
+            counts.forwarded += passed_on;
             counts.held += packets;
             counts.octets += decoded.octets;
             counts.dropped.merge(&decoded.dropped);

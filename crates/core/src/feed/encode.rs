@@ -163,6 +163,19 @@ impl Feed {
         }
     }
 
+    /// Whether records of this format and linktype can be [pushed as they are](Self::push_records).
+    pub fn takes_records(&mut self, format: Format, linktype: LinkType) -> bool {
+        format != Format::PcapNg && format == self.format && self.dedup.is_none() && self.admits(linktype)
+    }
+
+    /// Takes over `packets` whole records of a stream whose records it
+    /// [takes](Self::takes_records).
+    pub fn push_records(&mut self, octets: Bytes, packets: u64, now: Monotonic) {
+        self.flush(now);
+        self.packets += packets;
+        self.publish(octets, now);
+    }
+
     /// Publishes what was pushed since the last chunk: the source would block.
     pub fn flush(&mut self, now: Monotonic) {
         if self.octets.is_empty() {

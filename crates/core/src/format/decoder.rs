@@ -177,6 +177,19 @@ impl Decoder {
         Decoded { consumed: walked.consumed, result: walked.result }
     }
 
+    /// Walks over the records at the start of `octets` that our encoder for [`format`](Self::format)
+    /// and [`linktype`](Self::linktype) would write as they stand, without decoding them: how many
+    /// there are, and their octets. Zero of both before the header was decoded, and for pcapng.
+    ///
+    /// The octets behind them are to be given to [`decode`](Self::decode) next.
+    pub fn forward(&mut self, octets: &[u8]) -> (u64, usize) {
+        let State::Pcap(pcap) = &self.state else { return (0, 0) };
+        let octets = octets.get(..u32::MAX as usize).unwrap_or(octets);
+        let (packets, consumed) = pcap.forward(octets, &mut self.counts);
+        self.offset = self.offset.saturating_add(consumed as u64);
+        (packets, consumed)
+    }
+
     /// The stream has ended, with `rest` octets unconsumed.
     ///
     /// # Errors

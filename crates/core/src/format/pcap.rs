@@ -5,7 +5,7 @@
 
 use super::Format;
 use super::byte_order::ByteOrder;
-use super::decoder::{Call, DecoderOptions, Walked};
+use super::decoder::{Call, Counts, DecoderOptions, Walked};
 use super::sniff::{self, Headers, Magic, SECTION_MAGIC, Subseconds};
 use crate::batch::Verbatim;
 use crate::error::{DecodeError, DecodeErrorKind};
@@ -120,6 +120,54 @@ impl Pcap {
         walked
     }
 
+    /// Walks over the plain records at the start of `octets`, which our encoder would write as they
+    /// stand; how many there are, and their octets. Stops before any other.
+    pub(super) fn forward(&self, octets: &[u8], counts: &mut Counts) -> (u64, usize) {
+        if self.magic.order != ByteOrder::Little || self.magic.headers != Headers::Plain {
+            return (0, 0);
+        }
+        let (unit, units) = self.units();
+        let (mut at, mut packets, mut last) = (0, 0, None);
+        // Within a stream, times compare like these.
+        let key = |header: &Header| u64::from(header.seconds) << 32 | u64::from(header.subseconds);
+        let latest = counts.latest;
+        let mut latest = (latest.seconds() << 32) | (u64::from(latest.subsec_nanos()) / unit);
+        let mut back = 0;
+        while let Some(header) = octets.get(at..).and_then(<[u8]>::first_chunk::<16>) {
+            let header = Header::read::<false, 16>(header);
+            let end = at + 16 + header.caplen as usize;
+            if self.is_odd(&header, units) || end > octets.len() {
+                break;
+            }
+            back += u64::from(key(&header) < latest);
+            latest = key(&header);
+            (at, packets, last) = (end, packets + 1, Some(header));
+        }
+        if let Some(header) = last {
+            counts.anomalies.add(Anomaly::TimeBack, back);
+            let nanos = u64::from(header.seconds) * NANOS_PER_SECOND + u64::from(header.subseconds) * unit;
+            counts.latest = Timestamp::from_nanos(nanos);
+        }
+        (packets, at)
+    }
+
+    /// Nanoseconds of a unit of subseconds, and units of a second.
+    fn units(&self) -> (u64, u32) {
+        match self.magic.subseconds {
+            Subseconds::Micros => (1_000, 1_000_000),
+            Subseconds::Nanos => (1, 1_000_000_000),
+        }
+    }
+
+    /// Whether a record is anything but plain: it may be fine all the same.
+    #[inline(always)]
+    fn is_odd(&self, header: &Header, units: u32) -> bool {
+        header.caplen.wrapping_sub(1) >= self.plain_caplen
+            || header.caplen > header.origlen
+            || header.subseconds >= units
+            || header.may_be_magic()
+    }
+
     /// The loop over records; also whether all of them are, as they stand, sane and passed on.
     fn walk<const BIG: bool, const HEADER: usize>(
         &mut self,
@@ -127,10 +175,7 @@ impl Pcap {
         from: usize,
         call: &mut Call<'_>,
     ) -> (Walked, bool) {
-        let (unit, units) = match self.magic.subseconds {
-            Subseconds::Micros => (1_000, 1_000_000),
-            Subseconds::Nanos => (1, 1_000_000_000),
-        };
+        let (unit, units) = self.units();
         let (mut at, mut unchanged) = (from, true);
         let result = loop {
             let Some(octets_of_header) = octets.get(at..).and_then(<[u8]>::first_chunk::<HEADER>) else {
@@ -138,11 +183,7 @@ impl Pcap {
             };
             let mut header = Header::read::<BIG, HEADER>(octets_of_header);
             let body = at + HEADER;
-            let odd = header.caplen.wrapping_sub(1) >= self.plain_caplen
-                || header.caplen > header.origlen
-                || header.subseconds >= units
-                || header.may_be_magic();
-            if odd {
+            if self.is_odd(&header, units) {
                 let there = octets.len() - body;
                 match self.mend(header, octets_of_header, there, units, call) {
                     Err(kind) => break Err(kind),

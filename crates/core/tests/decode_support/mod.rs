@@ -99,9 +99,11 @@ pub(crate) fn decode(stream: &[u8]) -> Outcome {
 #[track_caller]
 pub(crate) fn decode_with(options: &DecoderOptions, stream: &[u8]) -> Outcome {
     let whole = decode_pieces(options, &[stream]);
+    forward_pieces(options, &stream.chunks(1021).collect::<Vec<_>>(), &whole);
     if stream.len() < CUT_BELOW {
         let pieces: Vec<&[u8]> = stream.chunks(1).collect();
         assert_eq!(decode_pieces(options, &pieces), whole, "octet by octet");
+        forward_pieces(options, &pieces, &whole);
         for cut in 1..stream.len() {
             let (head, tail) = stream.split_at(cut);
             assert_eq!(decode_pieces(options, &[head, tail]), whole, "cut at {cut}");
@@ -111,6 +113,53 @@ pub(crate) fn decode_with(options: &DecoderOptions, stream: &[u8]) -> Outcome {
         assert_eq!(decode_pieces(options, &pieces), whole, "in pieces of 1021");
     }
     whole
+}
+
+/// Forwards what can be sent as it is and decodes the rest: the same packets, counts and error.
+#[track_caller]
+fn forward_pieces(options: &DecoderOptions, pieces: &[&[u8]], whole: &Outcome) {
+    let (mut decoder, mut table) = (Decoder::new(options.clone()), InterfaceTable::new());
+    let (mut buffer, mut packets, mut error) = (Vec::new(), Vec::new(), None);
+    for piece in pieces {
+        buffer.extend_from_slice(piece);
+        let (count, consumed) = decoder.forward(&buffer);
+        let records: Vec<u8> = buffer.drain(..consumed).collect();
+        let before = packets.len();
+        if let (Some(format), Some(linktype)) = (decoder.format(), decoder.linktype()) {
+            // As whoever gets these records behind our header reads them.
+            let mut batch = Batch::default();
+            let stream = [format.header(linktype), records].concat();
+            let mut reader = Decoder::new(options.clone());
+            if format != Format::PcapNg {
+                reader
+                    .decode(&stream, &mut batch, &mut InterfaceTable::new(), ARRIVAL)
+                    .result
+                    .expect("sane records");
+            }
+            batch.buffer = Bytes::from(stream);
+            packets.extend(batch.packets.iter().map(|p| (p.timestamp, p.origlen, batch.octets(p).to_vec())));
+        }
+        assert_eq!((packets.len() - before) as u64, count);
+        let mut batch = Batch::default();
+        let decoded = decoder.decode(&buffer, &mut batch, &mut table, ARRIVAL);
+        batch.buffer = Bytes::from(buffer.drain(..decoded.consumed).collect::<Vec<_>>());
+        packets.extend(batch.packets.iter().map(|p| (p.timestamp, p.origlen, batch.octets(p).to_vec())));
+        if let Err(failed) = decoded.result {
+            error = Some(failed);
+            break;
+        }
+    }
+    let error = error.or_else(|| decoder.finish(&buffer).err());
+    let expected: Vec<_> = whole
+        .packets
+        .iter()
+        .map(|packet| (Timestamp::from_nanos(packet.nanos), packet.origlen, packet.octets.clone()))
+        .collect();
+    assert_eq!(packets, expected);
+    assert_eq!(
+        (decoder.anomalies(), decoder.drops(), error),
+        (&whole.anomalies, &whole.drops, whole.error.clone())
+    );
 }
 
 /// Decodes a stream that arrives in these pieces, as a source's reader does it, in bounded memory
