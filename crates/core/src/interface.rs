@@ -1,6 +1,7 @@
 //! What a packet was captured on, and the table that gives each interface the one id it has here.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -38,12 +39,11 @@ impl Interface {
         self.name.as_deref().unwrap_or(&self.source)
     }
 
-    /// What it holds in memory, about.
+    /// What it holds in memory, about, with its places in the tables of the hub and of a feed.
     fn octets(&self) -> usize {
-        size_of::<Self>()
-            + self.name.as_ref().map_or(0, |name| name.len())
-            + self.source.len()
-            + self.options.len()
+        let text = self.name.as_ref().map_or(0, |name| name.len()) + self.source.len() + self.options.len();
+        // The text is there once more in the announcement.
+        size_of::<Self>() + 160 + 2 * text
     }
 }
 
@@ -55,23 +55,36 @@ pub trait Intern {
 }
 
 /// Every interface that was ever announced, each once: a producer that comes back finds its own.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct InterfaceTable {
     interfaces: Vec<Arc<Interface>>,
     ids: HashMap<Arc<Interface>, InterfaceId>,
     octets: usize,
+    most: usize,
+}
+
+impl Default for InterfaceTable {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 /// Most interfaces of one hub. Sections have at most 4096; 16 sources of that size fit.
 pub const MAX_INTERFACES: usize = 65_536;
 /// Most octets of names and options that the interfaces of one hub hold together: producers that
 /// come with new ones each time must not fill the memory.
-const MAX_OCTETS: usize = 16 << 20;
+pub const MAX_OCTETS: usize = 16 << 20;
 
 impl InterfaceTable {
     /// An empty table.
     pub fn new() -> Self {
-        Self::default()
+        Self::bounded(MAX_OCTETS)
+    }
+
+    /// An empty table whose interfaces hold at most `octets` together, [`MAX_OCTETS`] at most.
+    pub fn bounded(octets: usize) -> Self {
+        let most = octets.min(MAX_OCTETS);
+        InterfaceTable { interfaces: Vec::new(), ids: HashMap::new(), octets: 0, most }
     }
 
     /// The interfaces, by id.
@@ -91,7 +104,7 @@ impl Intern for InterfaceTable {
             return Some(*id);
         }
         let octets = interface.octets();
-        if self.interfaces.len() >= MAX_INTERFACES || self.octets + octets > MAX_OCTETS {
+        if self.interfaces.len() >= MAX_INTERFACES || self.octets + octets > self.most {
             return None;
         }
         self.octets += octets;
@@ -113,6 +126,18 @@ impl Interfaces {
     /// An empty table.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An empty table whose interfaces hold at most `octets` together.
+    pub fn bounded(octets: usize) -> Self {
+        Interfaces { table: Arc::new(Mutex::new(InterfaceTable::bounded(octets))) }
+    }
+
+    /// The interfaces with these ids, as far as there are any.
+    pub fn range(&self, ids: Range<usize>) -> Vec<Arc<Interface>> {
+        let table = self.lock();
+        let end = ids.end.min(table.interfaces.len());
+        table.interfaces.get(ids.start.min(end)..end).unwrap_or_default().to_vec()
     }
 
     /// How many interfaces there are; ids are below it.

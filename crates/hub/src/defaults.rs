@@ -11,6 +11,7 @@ use pcaphub_core::merge::{MergeConfig, Order};
 
 use crate::endpoint::Scheme;
 use crate::framing;
+use crate::limits::Limits;
 use crate::plan::{Plan, Reconnect, SinkSpec, SourceSpec};
 use crate::private;
 use crate::sink;
@@ -46,18 +47,24 @@ impl FeedKey {
         }
     }
 
-    pub(crate) fn options(&self, capacity_octets: usize, chunk_octets: usize) -> FeedOptions {
+    pub(crate) fn options(&self, limits: &Limits, capacity_octets: usize) -> FeedOptions {
         let ring = RingOptions {
             format: self.format,
             capacity_octets,
             on_slow: self.on_slow,
             history: self.history,
         };
-        FeedOptions { ring, linktype: self.linktype, dedup: self.dedup, chunk_octets }
+        FeedOptions {
+            ring,
+            linktype: self.linktype,
+            dedup: self.dedup,
+            dedup_packets: limits.dedup_packets(),
+            chunk_octets: limits.piece_octets(),
+        }
     }
 
-    pub(crate) fn options_private(&self, chunk_octets: usize) -> FeedOptions {
-        let mut options = self.options(private::RING_OCTETS, chunk_octets);
+    pub(crate) fn options_private(&self, limits: &Limits) -> FeedOptions {
+        let mut options = self.options(limits, private::RING_OCTETS);
         options.ring.on_slow = OnSlow::Wait;
         options
     }

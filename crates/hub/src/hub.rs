@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use pcaphub_core::feed::Feed;
+use pcaphub_core::feed::{Announcements, Feed};
 use pcaphub_core::format::Format;
 use pcaphub_core::interface::Interfaces;
 use pcaphub_core::merge::{LaneId, Merge, Order, WhenIdle};
@@ -116,7 +116,8 @@ pub fn open(
         sinks.push(((kind.open)(spec, opener.as_ref(), &events)?, kind));
     }
     let books = Books::new(plan.sources.iter().map(|spec| spec.name.to_string()));
-    let (clock, interfaces) = (Clock::default(), Interfaces::new());
+    let interfaces = Interfaces::bounded(plan.limits.interface_octets());
+    let clock = Clock::default();
     Ok(Hub { plan, own, shutdown, books, events, clock, interfaces, opener, sources, sinks })
 }
 
@@ -228,7 +229,7 @@ impl Hub {
                 rings.push(feed.ring().clone());
                 continue;
             }
-            let feed = Feed::new(key.options(limits.ring_octets(distinct), piece), interfaces.clone());
+            let feed = Feed::new(key.options(&limits, limits.ring_octets(distinct)), interfaces.clone());
             books.add_ring(feed.ring().clone());
             rings.push(feed.ring().clone());
             feeds.push((key, feed));
@@ -237,12 +238,13 @@ impl Hub {
         // Sinks: one task each, which join their feed and let gated sources go.
         let (stop_sinks, sinks_shutdown) = shutdown();
         let clients = Clients::new(&plan.limits);
+        let announcements = Announcements::new(interfaces.clone());
         let allowance = Allowance::new(limits.private_octets());
         let mut delivering = JoinSet::new();
         for (((sink, _), spec), ring) in sinks.into_iter().zip(&plan.sinks).zip(rings) {
             let replay = replay.then(|| Replay {
                 sources: plan.sources.clone(),
-                feed: FeedKey::of(spec, count, own, &on_slow).options_private(piece),
+                feed: FeedKey::of(spec, count, own, &on_slow).options_private(&limits),
                 order: plan.order.unwrap_or(Order::Time),
                 clock,
                 pool: private::pool(count, &limits),
@@ -255,7 +257,7 @@ impl Hub {
             });
             let context = sink::Context {
                 ring,
-                interfaces: interfaces.clone(),
+                interfaces: announcements.clone(),
                 shutdown: sinks_shutdown.clone(),
                 gate: gate.clone(),
                 opener: opener.clone(),

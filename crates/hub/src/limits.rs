@@ -60,6 +60,9 @@ const MOST_PIECE: usize = 256 << 10;
 /// Smaller reads cost more in system calls than they save in memory.
 const LEAST_PIECE: usize = 16 << 10;
 
+/// What `dedup=` remembers at most: a tenth of a second at the highest rates measured.
+const MAX_DEDUP: usize = 1 << 18;
+
 /// What all lanes of the merge may hold together before it releases packets early.
 const MAX_MERGE: usize = 64 << 20;
 
@@ -89,6 +92,16 @@ impl Limits {
     /// What readers may have together for records that are larger than a piece.
     pub fn large_octets(&self) -> usize {
         self.shared_octets() / 8
+    }
+
+    /// What the interfaces of all sources may have together.
+    pub fn interface_octets(&self) -> usize {
+        self.max_memory / 32
+    }
+
+    /// Packets that a feed with `dedup=` remembers, of about 100 octets each.
+    pub fn dedup_packets(&self) -> usize {
+        (self.max_memory / 16 / 100).min(MAX_DEDUP)
     }
 
     /// What clients to whom files are replayed may have together.

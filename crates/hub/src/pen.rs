@@ -3,13 +3,13 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use pcaphub_core::feed::{Chunk, Ending, Gap, OnSlow, Subscriber, count_records, whole_records};
+use pcaphub_core::feed::{
+    Announcements, Chunk, Ending, Gap, OnSlow, Subscriber, count_records, whole_records,
+};
 use pcaphub_core::format::Format;
-use pcaphub_core::interface::{Interface, Interfaces};
 use pcaphub_core::linktype::LinkType;
 use pcaphub_core::stats::DropReason;
 
@@ -53,8 +53,7 @@ impl std::fmt::Display for Left {
 /// What is to be written next, and how far that is: the hand of a subscriber's writer.
 pub struct Pen {
     subscriber: Subscriber,
-    interfaces: Interfaces,
-    known: Vec<Arc<Interface>>,
+    interfaces: Announcements,
     announced: usize,
     format: Format,
     hand: VecDeque<Chunk>,
@@ -71,13 +70,12 @@ struct Piece {
 }
 
 impl Pen {
-    /// A writer's hand for a subscriber. `interfaces` is the hub's table.
-    pub fn new(subscriber: Subscriber, interfaces: Interfaces) -> Self {
+    /// A writer's hand for a subscriber. `interfaces` are the hub's.
+    pub fn new(subscriber: Subscriber, interfaces: Announcements) -> Self {
         Pen {
             format: subscriber.ring().options().format,
             subscriber,
             interfaces,
-            known: Vec::new(),
             announced: 0,
             hand: VecDeque::new(),
             pieces: VecDeque::new(),
@@ -226,12 +224,9 @@ impl Pen {
         if self.announced >= count {
             return;
         }
-        self.interfaces.catch_up(&mut self.known);
-        let count = count.min(self.known.len());
-        let new = self.known.get(self.announced..count).unwrap_or_default();
-        let octets: Vec<u8> = new.iter().flat_map(|interface| self.format.interface(interface)).collect();
-        self.announced = count;
-        self.put(octets);
+        let (pieces, end) = self.interfaces.of(self.format, self.announced..count);
+        self.pieces.extend(pieces.into_iter().map(|octets| Piece { octets, is_chunk: false }));
+        self.announced = end;
     }
 
     /// Tells the peer of a gap where it happens.
@@ -241,7 +236,7 @@ impl Pen {
         let now = wall_clock();
         let mut octets = Vec::new();
         for (id, lost) in &gap.by_interface {
-            if let Some(interface) = self.known.get(id.0 as usize) {
+            if let Some(interface) = self.interfaces.interface(*id) {
                 octets.extend(self.format.statistics(*id, now, interface.resolution, *lost));
             }
         }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pcaphub_core::buffer::Pool;
-use pcaphub_core::feed::{Ending, Feed, FeedOptions, Start, Subscriber, SubscriberSnapshot};
+use pcaphub_core::feed::{Announcements, Ending, Feed, FeedOptions, Start, Subscriber, SubscriberSnapshot};
 use pcaphub_core::format::Format;
 use pcaphub_core::interface::Interfaces;
 use pcaphub_core::linktype::LinkType;
@@ -219,7 +219,8 @@ impl Replay {
         let interfaces = Interfaces::new();
         let feed = Feed::new(self.feed.clone(), interfaces.clone());
         self.books.add_ring(feed.ring().clone());
-        let pen = Pen::new(Subscriber::join(feed.ring(), name.into(), Start::Next), interfaces);
+        let pen =
+            Pen::new(Subscriber::join(feed.ring(), name.into(), Start::Next), Announcements::new(interfaces));
         (feed, pen)
     }
 

@@ -123,3 +123,79 @@ fn a_hundred_clients_of_packed_files_stay_under_the_ceiling_or_are_refused() {
     assert!(status.success());
     holds(92, &format!("100 clients of a .zst file; {served} served, the others refused"), peak);
 }
+
+/// A pcapng section with this many interfaces, each with a name of its own, and a packet on each.
+fn many_interfaces(producer: u32, count: u32) -> Vec<u8> {
+    let block = |kind: u32, body: &[u8]| {
+        let length = (12 + body.len() as u32).to_le_bytes();
+        [&kind.to_le_bytes()[..], &length, body, &length].concat()
+    };
+    let mut section = vec![0x4d, 0x3c, 0x2b, 0x1a, 1, 0, 0, 0];
+    section.extend([0xff; 8]);
+    let mut octets = block(0x0a0d_0d0a, &section);
+    for number in 0..count {
+        let name = format!("interface {number:06} of {producer:03} {}", "x".repeat(200)).into_bytes();
+        let mut body = vec![1, 0, 0, 0, 0, 0, 4, 0, 2, 0];
+        body.extend((name.len() as u16).to_le_bytes());
+        body.extend(&name);
+        body.resize(body.len().next_multiple_of(4), 0);
+        body.extend([0; 4]);
+        octets.extend(block(1, &body));
+    }
+    for number in 0..count {
+        let data = datagram(1, number, 60);
+        let mut body = number.to_le_bytes().to_vec();
+        body.extend([0; 8]);
+        body.extend((data.len() as u32).to_le_bytes());
+        body.extend((data.len() as u32).to_le_bytes());
+        body.extend(&data);
+        body.resize(body.len().next_multiple_of(4), 0);
+        octets.extend(block(6, &body));
+    }
+    octets
+}
+
+#[test]
+fn tens_of_thousands_of_interfaces_for_two_hundred_stalled_clients_stay_under_the_ceiling() {
+    let _alone = alone();
+    let mut hub = Hub::start(
+        &[
+            "serve",
+            "tcp-listen://127.0.0.1:0",
+            "--listen",
+            "127.0.0.1:0",
+            "--format",
+            "pcapng",
+            "--max-memory",
+            "64MiB",
+            "--dedup",
+            "1s",
+            "--order",
+            "arrival",
+        ],
+        2,
+    );
+    let join = || {
+        let mut client = connect(hub.clients[0]);
+        read_exact(&mut client, 8);
+        client
+    };
+    let early: Vec<_> = (0..100).map(|_| join()).collect();
+    for producer in 0..20 {
+        let mut stream = connect(hub.producers[0]);
+        stream.write_all(&many_interfaces(producer, 4096)).unwrap();
+    }
+    let late: Vec<_> = (0..100).map(|_| join()).collect();
+    wait_until("all of it was decoded", || hub.counts()["sources"][0]["decoded"] == 20 * 4096);
+    for producer in 0..20 {
+        let mut stream = connect(hub.producers[0]);
+        stream.write_all(&many_interfaces(producer, 4096)).unwrap();
+    }
+    wait_until("it was decoded again", || hub.counts()["sources"][0]["decoded"] == 40 * 4096);
+    let peak = hub.peak_memory();
+    let refused = hub.counts()["sources"][0]["dropped"]["interface_limit"].as_u64().unwrap_or(0);
+    drop((early, late));
+    let (status, _) = hub.stop();
+    assert!(status.success());
+    holds(93, &format!("81,920 interfaces, 200 stalled pcapng clients; {refused} packets refused"), peak);
+}

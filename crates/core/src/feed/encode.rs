@@ -31,6 +31,8 @@ pub struct FeedOptions {
     pub linktype: Option<LinkType>,
     /// Drop packets that came from another source within this time.
     pub dedup: Option<Duration>,
+    /// How many packets are remembered for that, of about 100 octets each.
+    pub dedup_packets: usize,
     /// A chunk is published at the latest when it has this many octets: [`CHUNK_OCTETS`], or less
     /// where memory is short.
     pub chunk_octets: usize,
@@ -49,9 +51,6 @@ const POOLED: usize = 8;
 
 /// A batch of this size is its own chunk even if that ends the previous one early.
 const WORTH_SHARING: usize = 32 * 1024;
-
-/// Packets remembered by `dedup=`; about 100 octets each.
-const DEDUP_ENTRIES: usize = 1 << 18;
 
 /// A feed's writing end. There is one, in the hub.
 #[derive(Debug)]
@@ -91,7 +90,7 @@ impl Feed {
             interfaces,
             known: Vec::new(),
             linktype: options.linktype,
-            dedup: options.dedup.map(|window| Dedup::new(window, DEDUP_ENTRIES)),
+            dedup: options.dedup.map(|window| Dedup::new(window, options.dedup_packets)),
             sources: HashMap::new(),
             octets: Vec::new(),
             pool: Pool::new(size, options.ring.capacity_octets / POOLED / size),

@@ -3,6 +3,7 @@
 //! Stands between the merge and the sinks. [`Feed`] is the writing end and belongs to the hub;
 //! [`Subscriber`]s are the reading ends, one per client or sink.
 
+mod announce;
 mod chunk;
 mod count;
 mod encode;
@@ -13,6 +14,7 @@ mod model;
 mod ring;
 mod subscriber;
 
+pub use announce::Announcements;
 pub use chunk::Chunk;
 pub use count::{count_records, whole_records};
 pub use encode::{CHUNK_OCTETS, Feed, FeedOptions};

@@ -92,6 +92,9 @@ struct Slot {
     unread: u32,
 }
 
+/// Of so many interfaces a subscriber is told what it lost; of others it is only counted.
+const MAX_TOLD: usize = 8192;
+
 /// The ring's side of one subscriber.
 #[derive(Debug)]
 pub(super) struct Reader {
@@ -582,7 +585,10 @@ impl Reader {
         self.dropped.add(reason, chunk.packets);
         self.untold += chunk.packets;
         for (interface, packets) in chunk.by_interface.iter() {
-            *self.lost.entry(*interface).or_default() += packets;
+            // More interfaces than these only come from somebody who makes them up.
+            if self.lost.len() < MAX_TOLD || self.lost.contains_key(interface) {
+                *self.lost.entry(*interface).or_default() += packets;
+            }
         }
     }
 

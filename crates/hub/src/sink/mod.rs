@@ -9,9 +9,8 @@ mod null;
 use std::io;
 use std::sync::Arc;
 
-use pcaphub_core::feed::{History, Ring, Start, Subscriber};
+use pcaphub_core::feed::{Announcements, History, Ring, Start, Subscriber};
 use pcaphub_core::format::Format;
-use pcaphub_core::interface::Interfaces;
 use thiserror::Error;
 
 use crate::access::Clients;
@@ -32,8 +31,8 @@ use crate::source::Pending;
 pub struct Context {
     /// The feed it reads from.
     pub ring: Arc<Ring>,
-    /// The hub's interface table.
-    pub interfaces: Interfaces,
+    /// The hub's interfaces.
+    pub interfaces: Announcements,
     /// Draining: no new clients, the feed has ended. Stopping: give up.
     pub shutdown: Shutdown,
     /// What holds sources back until somebody is there.
