@@ -152,7 +152,7 @@ fn with_sources(verb: &'static str, about: &'static str, required: bool) -> Comm
         .arg(
             text("format", "format", "FORMAT")
                 .value_parser(PossibleValuesParser::new(["pcap", "pcap-ns", "pcapng"]))
-                .help("Format of the verb's own output [default: see `pcaphub --help`]"),
+                .help("Format of the verb's own output, with pipe of every --to [default: see `pcaphub --help`]"),
         )
         .arg(
             text("on-slow", "on-slow", "WHAT")
@@ -420,6 +420,10 @@ fn endpoints(verb: Verb, matches: &ArgMatches) -> Result<(Vec<SourceSpec>, Vec<S
     for word in given {
         match word {
             Word::Source(endpoint) => sources.push(source::spec(endpoint)?),
+            Word::Sink(endpoint) if verb == Verb::Pipe => {
+                // It has no sink of its own: what is said for that is meant for these.
+                sinks.push(sink::spec(with_options(endpoint, matches, &["format", "on-slow", "dedup"])?)?);
+            }
             Word::Sink(endpoint) => sinks.push(sink::spec(endpoint)?),
             Word::Option(_) => {}
         }
@@ -459,20 +463,28 @@ fn own(verb: Verb, matches: &ArgMatches) -> Result<Vec<Endpoint>, PlanError> {
     };
     let mut own = Vec::new();
     for text in endpoints {
-        let mut endpoint = Endpoint::parse(&text)?;
-        for key in keys {
-            // A Unix socket's mode decides who may connect; networks do not apply to it.
-            let applies = endpoint.scheme != Scheme::UnixListen || !["allow", "deny"].contains(key);
-            if let Ok(Some(value)) = matches.try_get_one::<String>(key)
-                && applies
-                && endpoint.option(key).is_none()
-            {
-                endpoint = endpoint.with_option(&format!("{key}={value}"))?;
-            }
-        }
-        own.push(endpoint);
+        own.push(with_options(Endpoint::parse(&text)?, matches, keys)?);
     }
     Ok(own)
+}
+
+/// An endpoint with options of the command line that it does not have itself.
+fn with_options(
+    mut endpoint: Endpoint,
+    matches: &ArgMatches,
+    keys: &[&str],
+) -> Result<Endpoint, EndpointError> {
+    for key in keys {
+        // A Unix socket's mode decides who may connect; networks do not apply to it.
+        let applies = endpoint.scheme != Scheme::UnixListen || !["allow", "deny"].contains(key);
+        if let Ok(Some(value)) = matches.try_get_one::<String>(key)
+            && applies
+            && endpoint.option(key).is_none()
+        {
+            endpoint = endpoint.with_option(&format!("{key}={value}"))?;
+        }
+    }
+    Ok(endpoint)
 }
 
 /// What `--listen` takes as an endpoint: `ADDR:PORT`, `ADDR`, `:PORT`, `PORT`, or an endpoint.
@@ -534,6 +546,26 @@ mod tests {
         assert_eq!(plan.sinks[1].endpoint.address, "127.0.0.1:2");
         assert_eq!(plan.sinks[1].history, History::Age(Duration::from_secs(10)));
         assert!(plan.sinks[0].allow.is_some());
+    }
+
+    #[test]
+    fn the_options_of_pipe_are_for_every_sink_that_does_not_say_it_itself() {
+        let line = [
+            "pipe",
+            "a.pcap",
+            "--format",
+            "pcapng",
+            "--to",
+            "null:",
+            "--to",
+            "tcp://b?format=pcap",
+            "--dedup",
+            "1s",
+        ];
+        let plan = plan_of(&line).unwrap();
+        assert_eq!(plan.sinks[0].format.unwrap().to_string(), "pcapng");
+        assert_eq!(plan.sinks[1].format.unwrap().to_string(), "pcap");
+        assert!(plan.sinks.iter().all(|sink| sink.dedup == Some(Duration::from_secs(1))));
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! Help that teaches by the use cases.
 
-use pcaphub::endpoint::Scheme;
-use pcaphub::plan::{Key, Plan};
+use std::net::SocketAddr;
+
+use pcaphub::endpoint::DEFAULT_PORT;
+use pcaphub::plan::Key;
 use pcaphub::sink::{self, SINKS};
 use pcaphub::source::{self, SOURCES};
 
@@ -65,15 +67,19 @@ Examples:
   pcaphub demo --seed 7 --to demo.pcapng --duration 10s";
 
 /// What to type next, where the demo listens.
-pub(crate) fn demo_hint(plan: &Plan) -> String {
-    let listener = plan.sinks.iter().find(|sink| sink.endpoint.scheme == Scheme::TcpListen);
-    let address = listener.map_or("127.0.0.1:57012", |sink| sink.endpoint.address.as_str());
+pub(crate) fn demo_hint(listening: &[SocketAddr]) -> String {
+    let default = SocketAddr::from(([127, 0, 0, 1], DEFAULT_PORT));
+    let mut address = listening.first().copied().unwrap_or(default);
+    if address.ip().is_unspecified() {
+        address.set_ip(default.ip());
+    }
     format!(
         "Synthetic traffic starts when the first client connects. In another terminal:\n\
          \x20 tshark -i TCP@{address}\n\
-         \x20 nc {} | tcpdump -n -r -\n\
+         \x20 nc {} {} | tcpdump -n -r -\n\
          Ctrl-C ends it.\n",
-        address.replace("]:", "] ").replacen(':', " ", usize::from(!address.contains('[')))
+        address.ip(),
+        address.port()
     )
 }
 

@@ -35,7 +35,7 @@ async fn serve(arguments: &Arguments) -> anyhow::Result<(Outcome, bool)> {
     signals::heed(signals, trigger, hub.books(), arguments.stats_json);
     if arguments.verb == Verb::Demo && arguments.verbosity >= 0 {
         logging::flush();
-        eprint!("{}", help::demo_hint(&arguments.plan));
+        eprint!("{}", help::demo_hint(&hub.listening()));
     }
     let shown = progress::start(hub.books(), arguments.verbosity < 0 || arguments.verb == Verb::Cat);
     // On a worker, where the sources' and sinks' tasks are: between tasks of one worker a packet

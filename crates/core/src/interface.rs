@@ -61,6 +61,8 @@ pub struct InterfaceTable {
     ids: HashMap<Arc<Interface>, InterfaceId>,
     octets: usize,
     most: usize,
+    /// How many each source has, and what those hold.
+    shares: HashMap<Arc<str>, (usize, usize)>,
 }
 
 impl Default for InterfaceTable {
@@ -71,6 +73,9 @@ impl Default for InterfaceTable {
 
 /// Most interfaces of one hub. Sections have at most 4096; 16 sources of that size fit.
 pub const MAX_INTERFACES: usize = 65_536;
+/// One source has at most this part of the table: one that makes interfaces up must not leave others
+/// without. Two of its sections may have as many as a section can.
+const SHARES: usize = 8;
 /// Most octets of names and options that the interfaces of one hub hold together: producers that
 /// come with new ones each time must not fill the memory.
 pub const MAX_OCTETS: usize = 16 << 20;
@@ -84,7 +89,13 @@ impl InterfaceTable {
     /// An empty table whose interfaces hold at most `octets` together, [`MAX_OCTETS`] at most.
     pub fn bounded(octets: usize) -> Self {
         let most = octets.min(MAX_OCTETS);
-        InterfaceTable { interfaces: Vec::new(), ids: HashMap::new(), octets: 0, most }
+        InterfaceTable {
+            interfaces: Vec::new(),
+            ids: HashMap::new(),
+            octets: 0,
+            most,
+            shares: HashMap::new(),
+        }
     }
 
     /// The interfaces, by id.
@@ -104,9 +115,12 @@ impl Intern for InterfaceTable {
             return Some(*id);
         }
         let octets = interface.octets();
-        if self.interfaces.len() >= MAX_INTERFACES || self.octets + octets > self.most {
+        let (count, held) = self.shares.get(&interface.source).copied().unwrap_or_default();
+        let full = self.interfaces.len() >= MAX_INTERFACES || self.octets + octets > self.most;
+        if full || count >= MAX_INTERFACES / SHARES || held + octets > self.most / SHARES {
             return None;
         }
+        self.shares.insert(interface.source.clone(), (count + 1, held + octets));
         self.octets += octets;
         let id = InterfaceId(self.interfaces.len() as u32);
         let interface = Arc::new(interface);
@@ -192,8 +206,14 @@ mod tests {
     #[test]
     fn ever_new_interfaces_meet_a_bound_in_octets() {
         let mut table = InterfaceTable::new();
-        let taken = (0..10_000).take_while(|n| table.intern(interface(*n, 8000)).is_some()).count();
-        assert!((1000..3000).contains(&taken), "{taken}");
-        assert!(table.intern(interface(0, 8000)).is_some(), "a known one is still found");
+        let of =
+            |source: usize, n| Interface { source: format!("tap {source}").into(), ..interface(n, 8000) };
+        let mut fill = |source| (0..10_000).take_while(|n| table.intern(of(source, *n)).is_some()).count();
+        let taken: Vec<usize> = (0..20).map(&mut fill).collect();
+        assert!(taken.iter().all(|n| *n <= taken[0]), "{taken:?}");
+        assert!(taken[1] == taken[0], "one source leaves room for others");
+        let all: usize = taken.iter().sum();
+        assert!((500..2000).contains(&all), "{taken:?}");
+        assert!(table.intern(of(0, 0)).is_some(), "a known one is still found");
     }
 }

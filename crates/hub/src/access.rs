@@ -25,11 +25,15 @@ pub struct Access {
 }
 
 impl Access {
-    /// Whether a peer of this address may connect. IPv4 inside IPv6 counts as IPv4.
-    pub fn admits(&self, peer: IpAddr) -> bool {
+    /// Why a peer of this address may not connect; `None` if it may. IPv4 inside IPv6 counts as IPv4.
+    pub fn refuses(&self, peer: IpAddr) -> Option<&'static str> {
         let peer = peer.to_canonical();
         let holds = |network: &IpNet| network.contains(&peer);
-        !self.deny.iter().any(holds) && self.allow.as_ref().is_none_or(|allow| allow.iter().any(holds))
+        if self.deny.iter().any(holds) {
+            return Some("its address is in deny=");
+        }
+        let allowed = self.allow.as_ref().is_none_or(|allow| allow.iter().any(holds));
+        (!allowed).then_some("its address is not in allow=")
     }
 }
 
@@ -315,10 +319,10 @@ mod tests {
             allow: Some(vec!["10.0.0.0/8".parse().unwrap()]),
             deny: vec!["10.9.0.0/16".parse().unwrap()],
         };
-        assert!(access.admits("10.1.1.1".parse().unwrap()));
-        assert!(access.admits("::ffff:10.1.1.1".parse().unwrap()));
-        assert!(!access.admits("10.9.1.1".parse().unwrap()));
-        assert!(!access.admits("11.1.1.1".parse().unwrap()));
+        assert_eq!(access.refuses("10.1.1.1".parse().unwrap()), None);
+        assert_eq!(access.refuses("::ffff:10.1.1.1".parse().unwrap()), None);
+        assert_eq!(access.refuses("10.9.1.1".parse().unwrap()), Some("its address is in deny="));
+        assert_eq!(access.refuses("11.1.1.1".parse().unwrap()), Some("its address is not in allow="));
     }
 
     #[test]

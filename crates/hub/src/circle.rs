@@ -23,6 +23,9 @@ const SUSPICIOUS_ALONE: u32 = 10_000;
 /// So many copies are held back until it is clear that the sender makes them: two, since two ways
 /// may lead to us.
 const HELD_BACK: u64 = 2;
+/// So many packets, one after the other, must have gone round and stopped when held back: once may be
+/// a sender that repeated itself and happened to stop just then.
+const PROOFS: u32 = 2;
 /// How long no further copy must come until it is clear that it is a circle; also at least this
 /// many of the packet's periods.
 const SILENCE: Duration = Duration::from_secs(1);
@@ -41,6 +44,7 @@ pub enum Verdict {
 #[derive(Debug, Default)]
 pub struct Circle {
     state: State,
+    proofs: u32,
 }
 
 #[derive(Debug, Default)]
@@ -116,12 +120,13 @@ impl Circle {
                 let taken = (before - batch.packets.len()) as u64;
                 *held_back += taken;
                 if *held_back >= HELD_BACK {
-                    self.state = State::Cleared;
+                    (self.state, self.proofs) = (State::Cleared, 0);
                 } else if now >= *until {
                     // Without a copy there is nothing to tell by: it may have been lost on its way.
                     let proven = *held_back > 0;
                     self.state = State::Idle;
-                    if proven {
+                    self.proofs = if proven { self.proofs + 1 } else { 0 };
+                    if self.proofs == PROOFS {
                         return Verdict::Circle;
                     }
                 }
@@ -129,7 +134,11 @@ impl Circle {
             }
             // Empty packets are all alike.
             _ if first.caplen == 0 => {}
-            _ => {
+            state => {
+                if let State::Watching { .. } = state {
+                    // The one before did not go round.
+                    self.proofs = 0;
+                }
                 let mark = Mark::of(batch, first);
                 self.state = State::Watching { mark, since: now, again: 0, alone: 0, others: false };
             }
@@ -187,7 +196,17 @@ mod tests {
             }
             now += 100;
         }
-        assert!(found.is_some_and(|at| at < 3000), "{found:?}");
+        assert!(found.is_some_and(|at| at < 6000), "{found:?}");
+    }
+
+    #[test]
+    fn a_capture_that_is_played_ten_times_and_then_no_more_is_none() {
+        let mut circle = Circle::default();
+        let replayed = (0..10).flat_map(|_| [1, 2, 3]);
+        for (now, time) in replayed.chain(1000..20_000).enumerate() {
+            let verdict = circle.inspect(&mut batch(&[time]), at(now as u64));
+            assert_ne!(verdict, Verdict::Circle);
+        }
     }
 
     #[test]

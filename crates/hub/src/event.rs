@@ -37,6 +37,7 @@ pub enum Event<'a> {
     SinkHasRoom { sink: &'a str },
     LinkTypeMismatch { sink: &'a str, has: &'a (dyn fmt::Display + Sync), other: LinkType },
     EarlyRelease { packets: u64 },
+    InterfaceLimit { source: &'a str },
 }
 
 macro_rules! kinds {
@@ -74,6 +75,7 @@ kinds! {
     SinkHasRoom => "sink_has_room",
     LinkTypeMismatch => "linktype_mismatch",
     EarlyRelease => "early_release",
+    InterfaceLimit => "interface_limit",
 }
 
 /// Lines of one kind that are logged in a second; an attacker must not fill the disk with them.
@@ -200,6 +202,11 @@ impl Events {
                 "sink {}: packets of {other} cannot be in a pcap stream of {} and are dropped; --format pcapng carries both",
                 safe(sink),
                 shown(has)
+            ),
+            Event::InterfaceLimit { source } => tracing::error!(
+                "source {}: it has more interfaces than the hub keeps of one source, or of all (--max-memory); \
+                 packets of the others are dropped",
+                safe(source)
             ),
             Event::EarlyRelease { packets } => tracing::warn!(
                 "{packets} packets left the merge before their hold was over: a source is too fast for its memory"

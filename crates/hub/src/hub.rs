@@ -9,6 +9,8 @@
 //! releases to every feed.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -26,12 +28,13 @@ use crate::access::Clients;
 use crate::allowance::Allowance;
 use crate::clock::Clock;
 use crate::defaults::{FeedKey, OnSlowRule, budget, format_of, merge_config, reconnect, replays};
+use crate::endpoint::{Endpoint, Scheme};
 use crate::event::{Event, Events};
 use crate::framing;
 use crate::gate::Gate;
 use crate::ingest::{Ingest, Message, Shared, Ticket};
 use crate::opener::Opener;
-use crate::plan::{Plan, PlanError, SourceSpec};
+use crate::plan::{Plan, PlanError, SinkSpec, SourceSpec};
 use crate::private::{self, Replay};
 use crate::shutdown::{Phase, Shutdown, shutdown};
 use crate::sink::{self, Sink, SinkError, SinkKind};
@@ -134,9 +137,19 @@ fn check(plan: &Plan) -> Result<(), PlanError> {
     if plan.sinks.is_empty() {
         return refused("no sink is given; add --to SINK".into());
     }
-    let stdin = |spec: &&SourceSpec| spec.endpoint.scheme == crate::endpoint::Scheme::Stdio;
+    let stdin = |spec: &&SourceSpec| spec.endpoint.scheme == Scheme::Stdio;
     if plan.sources.iter().filter(stdin).count() > 1 {
         return refused("standard input `-` can only be one source".into());
+    }
+    for (source, sink) in
+        plan.sources.iter().flat_map(|source| plan.sinks.iter().map(move |sink| (source, sink)))
+    {
+        if same_file(source, sink) {
+            return refused(format!(
+                "{} is a source and a sink: it would be overwritten before it is read",
+                sink.name
+            ));
+        }
     }
     let lives = |kind: &SourceKind| !kind.waits_for_reader;
     let live = plan.sources.iter().find(|spec| source::kind(spec).is_some_and(lives));
@@ -151,7 +164,29 @@ fn check(plan: &Plan) -> Result<(), PlanError> {
     Ok(())
 }
 
+/// Whether a sink sends to somebody who may send it back.
+fn sends(sink: &SinkSpec) -> bool {
+    !matches!(sink.endpoint.scheme, Scheme::File | Scheme::Null | Scheme::Stdio)
+}
+
+/// Whether a sink would write to the file that a source reads.
+fn same_file(source: &SourceSpec, sink: &SinkSpec) -> bool {
+    let file = |endpoint: &Endpoint| {
+        let metadata = match endpoint.scheme {
+            Scheme::File => std::fs::metadata(&endpoint.address).ok()?,
+            _ => return None,
+        };
+        metadata.is_file().then(|| (metadata.dev(), metadata.ino()))
+    };
+    file(&source.endpoint).is_some_and(|there| file(&sink.endpoint) == Some(there))
+}
+
 impl Hub {
+    /// Where clients connect.
+    pub fn listening(&self) -> Vec<SocketAddr> {
+        self.sinks.iter().flat_map(|(sink, _)| sink.listening()).collect()
+    }
+
     /// The counts, to look at while it runs.
     pub fn books(&self) -> Books {
         self.books.clone()
@@ -184,6 +219,7 @@ impl Hub {
             clock,
             max_producers: limits.max_producers,
             producer_silence: limits.producer_silence,
+            sends: plan.sinks.iter().any(sends),
             next_stream: Arc::new(AtomicU64::new(0)),
         };
         let mut kinds = Vec::new();
@@ -283,7 +319,7 @@ impl Hub {
             packets_left: plan.count,
             early_told: 0,
         };
-        let deadline = plan.duration.map(|duration| tokio::time::Instant::now() + duration);
+        let deadline = plan.duration.and_then(|duration| tokio::time::Instant::now().checked_add(duration));
         if replay {
             while !delivering.is_empty() {
                 tokio::select! {
@@ -362,7 +398,7 @@ impl Hub {
             () = limit => false,
         };
         if !in_time {
-            path.feeds.iter().for_each(|(_, feed)| feed.ring().disconnect_all());
+            books.disconnect_all();
             stop_sinks.advance(Phase::Stopping);
             let rest = async { while delivering.join_next().await.is_some() {} };
             let _ = tokio::time::timeout(Duration::from_secs(1), rest).await;

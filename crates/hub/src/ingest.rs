@@ -107,6 +107,8 @@ pub struct Shared {
     pub max_producers: usize,
     /// How long one of them must have been silent to make room for another.
     pub producer_silence: Duration,
+    /// Whether what the hub sends could come back to it.
+    pub sends: bool,
     /// Numbers streams.
     pub next_stream: Arc<AtomicU64>,
 }
@@ -304,6 +306,8 @@ struct Reading {
     circle: Option<Circle>,
     announced: bool,
     released: bool,
+    /// Whether it was told that it has too many interfaces.
+    limit_told: bool,
     octets: u64,
     packets: u64,
 }
@@ -322,8 +326,10 @@ impl Reading {
                 .with_allowance(shared.large.clone()),
             budget: Arc::new(Semaphore::new(ingest.budget)),
             presence,
-            circle: (kind.is_some_and(|kind| kind.habit != Habit::Once)).then(Circle::default),
+            circle: (shared.sends && kind.is_some_and(|kind| kind.habit != Habit::Once))
+                .then(Circle::default),
             announced: false,
+            limit_told: false,
             released: !ingest.gated,
             stream,
             name: name.clone(),
@@ -459,6 +465,11 @@ impl Reading {
                 () = shared.gate.passed() => self.released = true,
                 () = shared.shutdown.reached(Phase::Draining) => return Err(End::Unwanted),
             }
+        }
+        if decoded.dropped.of(DropReason::InterfaceLimit) > 0
+            && !std::mem::replace(&mut self.limit_told, true)
+        {
+            shared.events.emit(Event::InterfaceLimit { source: &self.name });
         }
         self.packets += decoded.batch.packets.len() as u64;
         let charge = decoded.batch.buffer.len() + 32 * decoded.batch.packets.len();

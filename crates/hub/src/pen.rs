@@ -6,9 +6,7 @@ use std::io::{self, IoSlice};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use pcaphub_core::feed::{
-    Announcements, Chunk, Ending, Gap, OnSlow, Subscriber, count_records, whole_records,
-};
+use pcaphub_core::feed::{Announcements, Chunk, Ending, Gap, OnSlow, Subscriber, whole_records};
 use pcaphub_core::format::Format;
 use pcaphub_core::linktype::LinkType;
 use pcaphub_core::stats::DropReason;
@@ -62,6 +60,8 @@ pub struct Pen {
     offset: usize,
     /// Chunks of the hand that have a piece.
     laid_out: usize,
+    /// Octets of the hand's first chunk that an earlier connection took, as whole records.
+    taken: usize,
 }
 
 struct Piece {
@@ -81,6 +81,7 @@ impl Pen {
             pieces: VecDeque::new(),
             offset: 0,
             laid_out: 0,
+            taken: 0,
         }
     }
 
@@ -89,7 +90,7 @@ impl Pen {
         &self.subscriber
     }
 
-    /// Begins a stream: its header comes first, and what was written only in part comes whole.
+    /// Begins a stream: its header comes first, and a record that was written only in part comes whole.
     pub fn begin(&mut self, linktype: LinkType) {
         self.pieces.clear();
         self.offset = 0;
@@ -149,6 +150,7 @@ impl Pen {
             if piece.is_chunk {
                 self.hand.pop_front();
                 self.laid_out -= 1;
+                self.taken = 0;
                 chunks += 1;
             }
             self.pieces.pop_front();
@@ -197,11 +199,16 @@ impl Pen {
         surplus
     }
 
-    /// The stream ends here: whole records of a chunk written in part count as delivered.
-    pub fn lay_down(&self) {
+    /// The connection ends here: whole records of a chunk written in part count as delivered, and the
+    /// next connection goes on behind them.
+    pub fn lay_down(&mut self) {
         if let Some(piece) = self.pieces.front().filter(|piece| piece.is_chunk && self.offset > 0) {
             let written = piece.octets.get(..self.offset).unwrap_or_default();
-            self.subscriber.confirm_part(count_records(self.format, written));
+            let (packets, octets) = whole_records(self.format, written);
+            self.subscriber.confirm_part(packets);
+            self.taken += octets;
+            self.pieces.clear();
+            self.offset = 0;
         }
     }
 
@@ -214,7 +221,8 @@ impl Pen {
     fn lay_out(&mut self) {
         while let Some(chunk) = self.hand.get(self.laid_out).cloned() {
             self.announce(chunk.interfaces as usize);
-            self.pieces.push_back(Piece { octets: chunk.octets, is_chunk: true });
+            let taken = if self.laid_out == 0 { self.taken } else { 0 };
+            self.pieces.push_back(Piece { octets: chunk.octets.slice(taken..), is_chunk: true });
             self.laid_out += 1;
         }
     }

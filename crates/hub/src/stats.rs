@@ -89,6 +89,12 @@ impl Books {
         shared.departed.add(&snapshot.departed);
     }
 
+    /// Sends every subscriber of every ring away now, those of private hubs included.
+    pub fn disconnect_all(&self) {
+        let rings = self.lock().rings.clone();
+        rings.iter().for_each(|ring| ring.disconnect_all());
+    }
+
     /// Packets that left the merge early, so far.
     pub fn set_early(&self, packets: u64) {
         self.lock().early = packets;

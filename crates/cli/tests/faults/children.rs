@@ -132,3 +132,19 @@ fn a_command_that_prints_text_instead_of_packets_is_told_with_the_text() {
     assert!(status.success());
     row(54, "a command prints text to standard output", "quoted, with what it is", "quoted");
 }
+
+#[test]
+fn a_command_is_gone_with_the_hub_also_before_anybody_read_its_packets() {
+    let _alone = alone();
+    let folder = folder();
+    let mark = format!("33{:07}", std::process::id());
+    for round in 0..10 {
+        let mut hub = hub_of(&folder, &format!("cat $F; sleep {mark}"), &[]);
+        wait_until("it runs", || processes(&format!("sleep {mark}")) >= 1);
+        hub.signal(if round % 2 == 0 { rustix::process::Signal::INT } else { rustix::process::Signal::TERM });
+        let (status, _) = hub.ended();
+        assert!(status.success());
+        wait_until("it is gone", || processes(&format!("sleep {mark}")) == 0);
+    }
+    row(55, "the hub is stopped before the first client", "no command is left behind", "0 left of 10");
+}

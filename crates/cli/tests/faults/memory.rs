@@ -199,3 +199,40 @@ fn tens_of_thousands_of_interfaces_for_two_hundred_stalled_clients_stay_under_th
     assert!(status.success());
     holds(93, &format!("81,920 interfaces, 200 stalled pcapng clients; {refused} packets refused"), peak);
 }
+
+#[test]
+fn a_producer_that_makes_interfaces_up_leaves_room_for_another_and_is_told_of() {
+    let mut hub = Hub::start(
+        &[
+            "serve",
+            "tcp-listen://127.0.0.1:0?name=wild",
+            "tcp-listen://127.0.0.1:0?name=tame",
+            "--listen",
+            "127.0.0.1:0",
+            "--format",
+            "pcapng",
+        ],
+        3,
+    );
+    let (wild, tame) = (hub.producers[0], hub.producers[1]);
+    for producer in 0..20 {
+        let mut stream = connect(wild);
+        let _ = stream.write_all(&many_interfaces(producer, 4096));
+    }
+    hub.wait_for("more interfaces than the hub keeps");
+    connect(tame).write_all(&pcap(&packets(1, 100, BEGIN, 10))).unwrap();
+    wait_until("the other one's packets are forwarded", || {
+        let counts = hub.counts();
+        let of = |n: usize| counts["sources"][n]["forwarded"].as_u64().unwrap();
+        // Listeners are told in the order of the sources.
+        of(0).min(of(1)) == 100 || of(1) == 100
+    });
+    let (status, _) = hub.stop();
+    assert!(status.success());
+    row(
+        94,
+        "one source makes up 81,920 interfaces",
+        "told; other sources keep their packets",
+        "told; 100 of 100",
+    );
+}

@@ -215,3 +215,79 @@ fn the_demo_makes_traffic_that_tshark_finds_nothing_wrong_with() {
         assert!(protocols.contains(protocol), "{protocol} is missing: {protocols}");
     }
 }
+
+#[test]
+fn a_file_is_not_both_a_source_and_a_sink() {
+    let folder = folder();
+    let octets = pcap(&packets(1, 10, 1_700_000_000_000_000, 1000));
+    let path = file(&folder, "in.pcap", &octets);
+    let link = folder.path().join("same.pcap");
+    std::fs::hard_link(&path, &link).unwrap();
+    for sink in [&path, &link] {
+        let output = run(&["pipe", path.to_str().unwrap(), "--to", sink.to_str().unwrap()], b"");
+        assert_eq!(output.status.code(), Some(2));
+        assert!(said(&output).contains("is a source and a sink"), "{}", said(&output));
+    }
+    assert!(std::fs::read(&path).unwrap() == octets, "it is as it was");
+}
+
+#[test]
+fn a_stalled_client_of_a_file_is_accounted_for_when_the_hub_is_stopped() {
+    let folder = folder();
+    let path = file(&folder, "in.pcap", &pcap(&packets(1, 60_000, 1_700_000_000_000_000, 10)));
+    let mut hub =
+        Hub::start(&["serve", path.to_str().unwrap(), "--listen", "127.0.0.1:0", "--drain", "100ms"], 1);
+    let mut stalled = connect(hub.client());
+    read_exact(&mut stalled, 24);
+    wait_until("it stalls", || hub.counts()["sources"][0]["decoded"].as_u64() > Some(1000));
+    hub.signal(Signal::INT);
+    let (status, counts) = hub.ended();
+    assert!(status.success());
+    let everybody = counts["subscribers"].as_array().unwrap().iter().chain([&counts["departed"]]);
+    let (mut queued, mut closed) = (0, 0);
+    for one in everybody {
+        queued += one["queued"].as_u64().unwrap();
+        closed += one["dropped"]["closed"].as_u64().unwrap_or(0);
+    }
+    assert_eq!(queued, 0);
+    assert!(closed > 0, "{counts}");
+}
+
+#[test]
+fn a_lone_file_is_one_subscriber() {
+    let folder = folder();
+    let path = file(&folder, "in.pcap", &pcap(&packets(1, 10, 1_700_000_000_000_000, 1000)));
+    let out = folder.path().join("out.pcap");
+    let output =
+        run(&["pipe", path.to_str().unwrap(), "--to", out.to_str().unwrap(), "--stats", "json"], b"");
+    let counts = said(&output);
+    let counts = closed(counts.lines().find(|line| line.starts_with('{')).unwrap());
+    assert_eq!((&counts["joined"], &counts["departed"]["delivered"]), (&1.into(), &10.into()));
+}
+
+#[test]
+fn an_endless_duration_is_none() {
+    let output = run(
+        &[
+            "demo",
+            "--duration",
+            "18446744073709551615s",
+            "-c",
+            "1",
+            "--to",
+            "null:",
+            "--listen",
+            "127.0.0.1:0",
+        ],
+        b"",
+    );
+    assert!(output.status.success(), "{}", said(&output));
+}
+
+#[test]
+fn the_demo_says_where_it_really_listens() {
+    let mut hub = Hub::start(&["demo", "--listen", "127.0.0.1:0"], 1);
+    let port = hub.client().port();
+    assert!(hub.wait_for("tshark -i").contains(&format!("TCP@127.0.0.1:{port}")));
+    assert!(hub.wait_for("nc ").contains(&format!("127.0.0.1 {port} ")));
+}

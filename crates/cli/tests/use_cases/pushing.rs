@@ -160,3 +160,41 @@ fn unix_sockets_work_as_source_and_as_sink() {
     assert!(run(&["pipe", path.to_str().unwrap(), "--to", &push], b"").status.success());
     assert!(read_exact(&mut client, octets.len()) == octets);
 }
+
+#[test]
+fn a_command_that_fails_after_it_had_everything_is_an_error_and_is_not_started_again() {
+    let folder = folder();
+    let capture = packets(1, 500, 1_700_000_000_000_000, 1000);
+    let path = file(&folder, "in.pcap", &pcap(&capture));
+    let out = folder.path().join("out.pcap");
+    for sink in [format!("sh:cat > {}; exit 3", out.display()), "exec:false".into()] {
+        let output = run(&["pipe", path.to_str().unwrap(), "--to", &sink], b"");
+        assert_eq!(output.status.code(), Some(1), "{sink}");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains("the command ended with exit status"), "{said}");
+    }
+    assert_eq!(read_pcap(&std::fs::read(out).unwrap()), capture, "what it had made is left as it was");
+}
+
+#[test]
+fn what_an_analyzer_took_before_it_broke_off_is_counted_once() {
+    let capture = packets(1, 60_000, 1_700_000_000_000_000, 1000);
+    let folder = folder();
+    let path = file(&folder, "in.pcap", &pcap(&capture));
+    let analyzer = Producer::new();
+    let sink = format!("tcp://127.0.0.1:{}", analyzer.port());
+    let mut hub = Hub::start(&["pipe", path.to_str().unwrap(), "--to", &sink], 0);
+    for _ in 0..3 {
+        let mut first = analyzer.accept();
+        read_exact(&mut first, 1_000_003);
+    }
+    let mut last = analyzer.accept();
+    let mut octets = Vec::new();
+    std::io::Read::read_to_end(&mut last, &mut octets).unwrap();
+    let got = read_pcap(&octets);
+    assert!(got == capture[capture.len() - got.len()..], "it goes on at a record");
+    let (_, counts) = hub.ended();
+    // The harness has checked that offered = delivered + queued + dropped.
+    assert_eq!(counts["departed"]["offered"], 60_000);
+    assert_eq!(counts["departed"]["delivered"], 60_000);
+}

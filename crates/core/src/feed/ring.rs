@@ -540,13 +540,15 @@ impl State {
         let first = self.first;
         let Some(reader) = self.readers.get_mut(&id).filter(|r| r.closed.is_none()) else { return };
         for _ in 0..chunks {
+            // Some of the first one's may have been counted already.
+            let part = std::mem::take(&mut reader.part);
             if let Some(chunk) = reader.detached.pop_front() {
-                reader.delivered += chunk.packets;
+                reader.delivered += chunk.packets.saturating_sub(part);
                 continue;
             }
             let Some(slot) = self.slots.get_mut((reader.cursor - first) as usize) else { return };
             slot.unread = slot.unread.saturating_sub(1);
-            reader.delivered += slot.chunk.packets;
+            reader.delivered += slot.chunk.packets.saturating_sub(part);
             reader.cursor += 1;
             reader.in_hand = reader.in_hand.saturating_sub(1);
         }
@@ -610,7 +612,7 @@ impl Reader {
         }
     }
 
-    /// The first packets of the chunk in hand were delivered, the others never will be.
+    /// The first packets of the chunk in hand were delivered.
     pub(super) fn count_part(&mut self, packets: u64) {
         if self.closed.is_none() {
             self.delivered += packets;

@@ -172,7 +172,8 @@ impl Subscriber {
         publisher.into_iter().for_each(std::task::Waker::wake);
     }
 
-    /// Counts packets of a chunk that was written only in part, just before leaving.
+    /// Counts packets of the hand's first chunk, which was written only in part: before leaving, or
+    /// before going on behind them.
     pub fn confirm_part(&self, packets: u64) {
         let mut state = self.ring.lock();
         if let Some(reader) = state.readers.get_mut(&self.id) {

@@ -53,6 +53,10 @@ impl Sink for Dialled {
 }
 
 impl Dialled {
+    fn is_command(&self) -> bool {
+        !self.argv.is_empty()
+    }
+
     async fn deliver(&self, context: &Context, pen: &mut Pen) -> Result<(), String> {
         let mut backoff = Backoff::default();
         loop {
@@ -61,9 +65,14 @@ impl Dialled {
             }
             let started = Instant::now();
             let why = match self.connection(context, pen).await {
-                Ok(Left::Feed(_)) => return Ok(()),
-                Ok(left @ Left::Peer(_)) => left.to_string(),
-                Err(error) if error.kind() == io::ErrorKind::NotFound && !self.argv.is_empty() => {
+                Ok((Left::Feed(_), None)) => return Ok(()),
+                // Nothing new will come: to start it again would only undo what it did.
+                Ok((_, Some(failed))) if self.is_command() && pen.subscriber().ring().has_ended() => {
+                    return Err(format!("{}: {failed}", self.spec.name));
+                }
+                Ok((_, Some(failed))) => failed,
+                Ok((left, None)) => left.to_string(),
+                Err(error) if error.kind() == io::ErrorKind::NotFound && self.is_command() => {
                     return Err(format!("{}: not installed or not in PATH", self.spec.name));
                 }
                 Err(error) => format!("cannot connect: {error}"),
@@ -77,28 +86,40 @@ impl Dialled {
         }
     }
 
-    /// One connection from its beginning to its end.
-    async fn connection(&self, context: &Context, pen: &mut Pen) -> io::Result<Left> {
+    /// One connection from its beginning to its end; and what went wrong at the other end, if that is
+    /// known.
+    async fn connection(&self, context: &Context, pen: &mut Pen) -> io::Result<(Left, Option<String>)> {
         let endpoint = &self.spec.endpoint;
         let care = Care { patience: context.limits.client_timeout, clients: None };
         match endpoint.scheme {
             Scheme::Tcp => {
                 let mut stream = connect(&context.opener, &endpoint.address, self.spec.bind).await?;
                 set_keepalive((&stream).into(), context.limits.keepalive)?;
-                let (reader, writer) = stream.split();
-                Ok(to_peer(pen, reader, writer, care).await)
+                let left = {
+                    let (reader, writer) = stream.split();
+                    to_peer(pen, reader, writer, care).await
+                };
+                let unacknowledged = pcaphub_sys::unacknowledged(&stream).unwrap_or(0);
+                let lost = matches!(left, Left::Peer(_)) && unacknowledged > 0;
+                let why = lost.then(|| format!("{left}, {unacknowledged} octets not acknowledged"));
+                Ok((left, why))
             }
             Scheme::Unix => {
                 let stream = context.opener.connect_unix(Path::new(&endpoint.address))?;
                 let mut stream = UnixStream::from_std(stream)?;
                 let (reader, writer) = stream.split();
-                Ok(to_peer(pen, reader, writer, care).await)
+                Ok((to_peer(pen, reader, writer, care).await, None))
             }
             _ => self.child(context, pen, care).await,
         }
     }
 
-    async fn child(&self, context: &Context, pen: &mut Pen, care: Care<'_>) -> io::Result<Left> {
+    async fn child(
+        &self,
+        context: &Context,
+        pen: &mut Pen,
+        care: Care<'_>,
+    ) -> io::Result<(Left, Option<String>)> {
         let mut process = context.opener.spawn(&self.argv, Pipe::Stdin)?;
         let stdin = process.stdin.take().ok_or_else(|| io::Error::other("it has no standard input"))?;
         let stdin = ChildStdin::from_std(stdin)?;
@@ -108,11 +129,13 @@ impl Dialled {
             let mut stdin = stdin;
             to_peer(pen, tokio::io::empty(), &mut stdin, care).await
         };
-        match child.finished().await {
-            Some(status) if !status.success() && matches!(left, Left::Feed(_)) => {
-                Ok(Left::Peer(io::Error::other(format!("the command ended with {status}"))))
-            }
-            _ => Ok(left),
-        }
+        let status = child.finished().await;
+        let failed = match (&left, status) {
+            (_, Some(status)) if !status.success() => Some(format!("the command ended with {status}")),
+            // It ended well, without having read everything.
+            (Left::Peer(_), _) => Some("the command ended before it had everything".to_owned()),
+            _ => None,
+        };
+        Ok((left, failed))
     }
 }

@@ -52,12 +52,13 @@ pub(super) fn open_stdout(spec: &SinkSpec, _: &dyn Opener, _: &Events) -> Result
 
 impl Sink for Writing {
     fn run(mut self: Box<Self>, context: Context) -> Pending<'static, Result<(), String>> {
-        let mut pen = context.join(&self.name);
+        let pen = context.replay.is_none().then(|| context.join(&self.name));
         let (done, ended) = tokio::sync::oneshot::channel();
         let deliver = move || {
-            let left = match &context.replay {
-                Some(replay) => replay.pipe_to(&self.name, self.writer.as_mut()),
-                None => {
+            let left = match (&context.replay, pen) {
+                (Some(replay), _) => replay.pipe_to(&self.name, self.writer.as_mut()),
+                (None, None) => return,
+                (None, Some(mut pen)) => {
                     let when_full = match (self.quiet, context.alone) {
                         (true, _) => WhenFull::Fail,
                         (false, true) => WhenFull::Wait,

@@ -61,6 +61,10 @@ impl Sink for Tcp {
             Ok(())
         })
     }
+
+    fn listening(&self) -> Vec<SocketAddr> {
+        self.listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
+    }
 }
 
 /// The next connection, however long the system is short of descriptors.
@@ -97,9 +101,9 @@ async fn place(context: &Context, address: Option<IpAddr>) -> Result<Place, acce
 
 impl Tcp {
     async fn admit(&self, context: &Context, peer: SocketAddr) -> Option<Place> {
-        let admitted = match self.access.admits(peer.ip()) {
-            true => place(context, Some(peer.ip())).await.map_err(access::Full::of_clients),
-            false => Err("its address is not in allow="),
+        let admitted = match self.access.refuses(peer.ip()) {
+            None => place(context, Some(peer.ip())).await.map_err(access::Full::of_clients),
+            Some(why) => Err(why),
         };
         let refused =
             |why: &&str| context.events.emit(Event::ClientRefused { client: &peer.to_string(), why });

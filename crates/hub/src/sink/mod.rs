@@ -7,6 +7,7 @@ mod listen;
 mod null;
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use pcaphub_core::feed::{Announcements, History, Ring, Start, Subscriber};
@@ -71,6 +72,11 @@ pub trait Sink: Send {
     /// Delivers until the feed has ended or the sink is told to stop. What went wrong for good
     /// is returned.
     fn run(self: Box<Self>, context: Context) -> Pending<'static, Result<(), String>>;
+
+    /// Where it listens, if it does so at addresses.
+    fn listening(&self) -> Vec<SocketAddr> {
+        Vec::new()
+    }
 }
 
 /// Opens a sink of one kind; what fails here is fatal at start.

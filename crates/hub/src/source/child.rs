@@ -43,9 +43,13 @@ impl Child {
 
     /// Its status, once its output has ended; a child that lingers is ended.
     pub async fn ended(mut self) -> Option<ExitStatus> {
-        let (process, group, shutdown) = (self.process.take()?, self.group, self.shutdown.clone());
-        let reaped = tokio::task::spawn_blocking(move || reap(process, group, &shutdown, GRACE));
-        let status = reaped.await.ok().flatten();
+        // While this waits, the process stays ours: dropping the future ends it like dropping us.
+        let until = Instant::now() + GRACE;
+        while Instant::now() < until && matches!(self.process.as_mut()?.try_wait(), Ok(None)) {
+            tokio::time::sleep(TICK).await;
+        }
+        let (process, group) = (self.process.take()?, self.group);
+        let status = in_place(|| reap(process, group, &self.shutdown));
         if let Some(status) = status {
             self.events.emit(Event::ChildExited { command: &self.name, status: &status.to_string() });
         }
@@ -72,24 +76,22 @@ impl Child {
 impl Drop for Child {
     fn drop(&mut self) {
         let Some(process) = self.process.take() else { return };
-        let reap = || _ = reap(process, self.group, &self.shutdown, Duration::ZERO);
-        // The wait is for this child alone: other tasks of the worker it happens on go on.
-        match tokio::runtime::Handle::try_current().map(|handle| handle.runtime_flavor()) {
-            Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(reap),
-            _ => reap(),
-        }
+        in_place(|| reap(process, self.group, &self.shutdown));
     }
 }
 
-/// Waits for a child's end for a while, then asks, then insists.
-fn reap(
-    mut process: Process,
-    group: Option<Pid>,
-    shutdown: &Shutdown,
-    patience: Duration,
-) -> Option<ExitStatus> {
+/// Waits for one child only: other tasks of the worker on which this happens go on.
+fn in_place<R>(wait: impl FnOnce() -> R) -> R {
+    match tokio::runtime::Handle::try_current().map(|handle| handle.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(wait),
+        _ => wait(),
+    }
+}
+
+/// Asks a child to end if it has not, then insists.
+fn reap(mut process: Process, group: Option<Pid>, shutdown: &Shutdown) -> Option<ExitStatus> {
     let signal = |signal| group.map(|group| kill_process_group(group, signal));
-    let status = wait(&mut process, shutdown, patience).or_else(|| {
+    let status = wait(&mut process, shutdown, Duration::ZERO).or_else(|| {
         signal(Signal::TERM);
         wait(&mut process, shutdown, GRACE)
     });

@@ -68,8 +68,8 @@ impl Source for Tcp {
                     let (source, peer) = (&self.name, &peer.to_string());
                     self.events.emit(Event::ProducerRefused { source, peer, why });
                 };
-                if !self.access.admits(peer.ip()) {
-                    refuse("its address is not in allow=");
+                if let Some(why) = self.access.refuses(peer.ip()) {
+                    refuse(why);
                     continue;
                 }
                 let Ok(place) = self.producers.admit(Some(peer.ip())) else {
