@@ -513,7 +513,7 @@ const CHECK: Duration = Duration::from_secs(2);
 
 /// A client's socket, which its thread waits for.
 pub trait Client: Read + Write + Send + Sized + 'static {
-    /// The same socket, in blocking mode; a write waits for [`CHECK`] at most.
+    /// The same socket, in blocking mode; a write waits for a few seconds at most.
     ///
     /// # Errors
     /// Of the system.

@@ -177,8 +177,11 @@ fn times_out_as_asked_and_counts_clients_and_producers_by_address() {
     sensor.stdin.as_mut().unwrap().write_all(&pcap(&packets(2, 1, BEGIN, 1))).unwrap();
     wait_until("the far sensor's packet is there", || hub.counts()["sources"][0]["decoded"] == 1);
     let mut others = [&clients, &producers].map(|port| elsewhere.spawn(&["nc", HERE, port]));
-    hub.wait_for("--max-clients-per-address");
-    hub.wait_for("--max-producers-per-address");
+    // In whatever order they come.
+    let options = ["--max-clients-per-address", "--max-producers-per-address"];
+    while !options.iter().all(|option| hub.said().iter().any(|line| line.contains(option))) {
+        hub.line();
+    }
     elsewhere.pull_the_cable();
     let begun = Instant::now();
     hub.wait_for("--keepalive");
