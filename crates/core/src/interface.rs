@@ -73,9 +73,10 @@ impl Default for InterfaceTable {
 
 /// Most interfaces of one hub. Sections have at most 4096; 16 sources of that size fit.
 pub const MAX_INTERFACES: usize = 65_536;
-/// One source has at most this part of the table: one that makes interfaces up must not leave others
-/// without. Two of its sections may have as many as a section can.
-const SHARES: usize = 8;
+/// One source has at most these parts of the interfaces and of their octets: one that makes interfaces
+/// up must not leave others without. Two of its sections may have as many as a section can.
+const COUNT_SHARES: usize = 8;
+const OCTET_SHARES: usize = 4;
 /// Most octets of names and options that the interfaces of one hub hold together: producers that
 /// come with new ones each time must not fill the memory.
 pub const MAX_OCTETS: usize = 16 << 20;
@@ -117,7 +118,7 @@ impl Intern for InterfaceTable {
         let octets = interface.octets();
         let (count, held) = self.shares.get(&interface.source).copied().unwrap_or_default();
         let full = self.interfaces.len() >= MAX_INTERFACES || self.octets + octets > self.most;
-        if full || count >= MAX_INTERFACES / SHARES || held + octets > self.most / SHARES {
+        if full || count >= MAX_INTERFACES / COUNT_SHARES || held + octets > self.most / OCTET_SHARES {
             return None;
         }
         self.shares.insert(interface.source.clone(), (count + 1, held + octets));
