@@ -28,7 +28,7 @@ const HELD_BACK: u64 = 2;
 const PROOFS: u32 = 2;
 /// How long no further copy must come until it is clear that it is a circle; also at least this
 /// many of the packet's periods.
-const SILENCE: Duration = Duration::from_secs(1);
+const SILENCE: Duration = Duration::from_millis(250);
 const PERIODS: u32 = 4;
 
 /// What a stream brought.
