@@ -1,4 +1,4 @@
-//! All unsafe code of pcaphub, behind safe functions that cannot be misused. One file per
+//! All unsafe code of pcaphub, behind safe functions that cannot be misused. One module per
 //! operating system, with the same names in each.
 
 #[cfg(target_os = "linux")]
@@ -7,6 +7,6 @@ mod linux;
 mod other;
 
 #[cfg(target_os = "linux")]
-pub use linux::{PeerState, peer_state, unacknowledged};
+pub use linux::*;
 #[cfg(not(target_os = "linux"))]
-pub use other::{PeerState, peer_state, unacknowledged};
+pub use other::*;

@@ -1,4 +1,4 @@
-//! Linux.
+//! What the kernel knows of TCP connections.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
