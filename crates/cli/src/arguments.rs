@@ -44,7 +44,7 @@ const NOT_BUILT: &[(&str, &str, &str)] = &[
     ("run", "the configuration file", "; give the endpoints on the command line"),
     ("check", "the configuration file", ""),
     ("top", "the terminal dashboard", "; send SIGUSR1 for the counts"),
-    ("interfaces", "live capture", "; use `tcpdump -D`"),
+    ("interfaces", "the list of interfaces", "; use `tcpdump -D`"),
     ("ca", "TLS", ""),
     ("extcap", "the Wireshark extcap", "; use TCP@HOST:PORT in Wireshark"),
     ("completions", "shell completions", ""),
@@ -54,7 +54,6 @@ const NOT_BUILT: &[(&str, &str, &str)] = &[
 /// Options that are planned: which part is missing, and what to use meanwhile.
 const OPTIONS_NOT_BUILT: &[(&str, &str, &str, &str)] = &[
     ("filter", "-f", "packet filters", "; filter in the capturing tool, e.g. exec:'tcpdump -w - port 80'"),
-    ("snaplen", "-s", "packet shaping", "; use the capturing tool's own -s"),
     ("pace", "--pace", "packet shaping", ""),
     ("profile", "--profile", "client profiles", "; use --format"),
     ("web", "--web", "the dashboard", "; send SIGUSR1 for the counts"),
@@ -142,7 +141,25 @@ fn with_sources(verb: &'static str, about: &'static str, required: bool) -> Comm
                 .short('i')
                 .value_name("IFACE")
                 .action(ArgAction::Append)
-                .help("An interface as source (not built yet)"),
+                .help("Capture live on an interface; any is all of them"),
+        )
+        .arg(
+            Arg::new("no-promiscuous")
+                .short('p')
+                .action(ArgAction::SetTrue)
+                .help("With -i: only packets for this machine"),
+        )
+        .arg(
+            Arg::new("buffer")
+                .short('B')
+                .value_name("KIB")
+                .value_parser(value_parser!(u32).range(1024..=2 << 20))
+                .help("With -i: memory of the kernel's ring, in KiB [default: a sixteenth of --max-memory]"),
+        )
+        .arg(
+            text("snaplen", "snaplen", "OCTETS")
+                .short('s')
+                .help("Keep this many octets of each packet, of every source"),
         )
         .arg(
             text("opt", "opt", "KEY=VALUE")
@@ -415,11 +432,11 @@ fn endpoints(verb: Verb, matches: &ArgMatches) -> Result<(Vec<SourceSpec>, Vec<S
     }
     let (mut sources, mut sinks) = (Vec::new(), Vec::new());
     if verb == Verb::Demo {
-        sources.push(source::spec(demo(matches)?)?);
+        sources.push(source::spec(with_source_options(demo(matches)?, matches)?)?);
     }
     for word in given {
         match word {
-            Word::Source(endpoint) => sources.push(source::spec(endpoint)?),
+            Word::Source(endpoint) => sources.push(source::spec(with_source_options(endpoint, matches)?)?),
             Word::Sink(endpoint) if verb == Verb::Pipe => {
                 // It has no sink of its own: what is said for that is meant for these.
                 sinks.push(sink::spec(with_options(endpoint, matches, &["format", "on-slow", "dedup"])?)?);
@@ -481,6 +498,24 @@ fn with_options(
             && applies
             && endpoint.option(key).is_none()
         {
+            endpoint = endpoint.with_option(&format!("{key}={value}"))?;
+        }
+    }
+    Ok(endpoint)
+}
+
+/// A source with what the command line says of all sources, or of all interfaces, where it does not
+/// say it itself.
+fn with_source_options(mut endpoint: Endpoint, matches: &ArgMatches) -> Result<Endpoint, EndpointError> {
+    let live = endpoint.scheme == Scheme::If;
+    let buffer = matches.get_one::<u32>("buffer").map(|kib| format!("{kib}KiB"));
+    let all = [
+        ("snaplen", matches.get_one::<String>("snaplen").cloned()),
+        ("promiscuous", (live && matches.get_flag("no-promiscuous")).then(|| "no".to_owned())),
+        ("buffer", buffer.filter(|_| live)),
+    ];
+    for (key, value) in all {
+        if let Some(value) = value.filter(|_| endpoint.option(key).is_none()) {
             endpoint = endpoint.with_option(&format!("{key}={value}"))?;
         }
     }
@@ -594,7 +629,6 @@ mod tests {
         let error = |line: &[&str]| plan_of(line).unwrap_err();
         assert!(error(&["replay", "x", "eth0"]).contains("tcpreplay"));
         assert!(error(&["serve", "x", "-f", "port 80"]).contains("packet filters"));
-        assert!(error(&["serve", "-i", "eth0"]).contains("exec:'tcpdump -i NAME -U -w -'"));
         assert!(error(&["serve", "x", "--web"]).contains("dashboard"));
         assert!(error(&["serve", "tls://x"]).contains("TLS"));
         assert!(error(&["run", "x.toml"]).contains("configuration file"));

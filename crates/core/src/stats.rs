@@ -86,6 +86,8 @@ counted! {
         Timestamp => "timestamp",
         /// The file system had no room for it.
         SinkFull => "sink_full",
+        /// The kernel had no room for it in the ring of a live capture.
+        Kernel => "kernel",
         /// It came back to us: hubs dial each other in a circle.
         Circle => "circle",
         /// The same octets came from another source just before.

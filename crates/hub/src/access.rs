@@ -14,6 +14,7 @@ use crate::endpoint::Endpoint;
 use crate::event::{Event, Events};
 use crate::limits::Limits;
 use crate::opener::Opener;
+use crate::own_traffic::{Entry, OwnTraffic};
 
 /// Which addresses may connect to a listener.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -48,15 +49,24 @@ pub struct Refused {
     pub usage: bool,
 }
 
+/// Listening sockets of one endpoint, whose traffic no live capture sees.
+#[derive(Debug)]
+pub struct Listeners {
+    sockets: Vec<TcpListener>,
+    own_traffic: OwnTraffic,
+    _own: Vec<Entry>,
+}
+
 /// Listens on every address that the endpoint's host has.
 ///
 /// # Errors
 /// Plaintext off loopback without `allow=`; an address in use, not ours, or not permitted.
 pub fn listen(
     opener: &dyn Opener,
+    own_traffic: &OwnTraffic,
     endpoint: &Endpoint,
     access: &Access,
-) -> Result<Vec<TcpListener>, Refused> {
+) -> Result<Listeners, Refused> {
     let refused = |why: String, usage| Refused { why, permission: false, usage };
     let resolved = endpoint.address.to_socket_addrs();
     let addresses: Vec<SocketAddr> = resolved
@@ -71,7 +81,11 @@ pub fn listen(
         );
         return Err(refused(why, true));
     }
-    addresses.into_iter().map(|address| bind(opener, address)).collect()
+    let bound = |address| bind(opener, address);
+    let sockets = addresses.into_iter().map(bound).collect::<Result<Vec<_>, _>>()?;
+    let bound = sockets.iter().filter_map(|socket| socket.local_addr().ok());
+    let own = bound.map(|address| own_traffic.exclude(address)).collect();
+    Ok(Listeners { sockets, own_traffic: own_traffic.clone(), _own: own })
 }
 
 fn bind(opener: &dyn Opener, address: SocketAddr) -> Result<TcpListener, Refused> {
@@ -95,26 +109,38 @@ fn bind(opener: &dyn Opener, address: SocketAddr) -> Result<TcpListener, Refused
 /// How long to rest when the system has no descriptor left: accepting again at once would spin.
 pub const REST: Duration = Duration::from_millis(100);
 
-/// The next connection to any of `listeners`.
-///
-/// # Errors
-/// The system has no descriptor or no memory for it. The connection waits; so should the caller,
-/// for [`REST`].
-pub async fn accept(listeners: &[TcpListener], events: &Events) -> io::Result<(TcpStream, SocketAddr)> {
-    loop {
-        let accepted = std::future::poll_fn(|cx| {
-            for listener in listeners {
-                if let std::task::Poll::Ready(accepted) = listener.poll_accept(cx) {
-                    let address = || listener.local_addr().map_or_else(|_| "?".into(), |a| a.to_string());
-                    return std::task::Poll::Ready(accepted.map_err(|error| (error, address())));
+impl Listeners {
+    /// Where they listen.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.sockets.iter().filter_map(|socket| socket.local_addr().ok()).collect()
+    }
+
+    /// The next connection to any of them.
+    ///
+    /// # Errors
+    /// The system has no descriptor or no memory for it. The connection waits; so should the caller,
+    /// for [`REST`].
+    pub async fn accept(&self, events: &Events) -> io::Result<(TcpStream, SocketAddr)> {
+        loop {
+            let accepted = std::future::poll_fn(|cx| {
+                for listener in &self.sockets {
+                    if let std::task::Poll::Ready(accepted) = listener.poll_accept(cx) {
+                        let address = || listener.local_addr().map_or_else(|_| "?".into(), |a| a.to_string());
+                        return std::task::Poll::Ready(accepted.map_err(|error| (error, address())));
+                    }
                 }
+                std::task::Poll::Pending
+            });
+            match accepted.await {
+                Ok((stream, peer)) => {
+                    if let Ok(local) = stream.local_addr() {
+                        self.own_traffic.accepted_at(local.ip());
+                    }
+                    return Ok((stream, peer));
+                }
+                Err((error, _)) if went_away(&error) => {}
+                Err((error, address)) => return Err(failed(events, &address, error)),
             }
-            std::task::Poll::Pending
-        });
-        match accepted.await {
-            Ok(connection) => return Ok(connection),
-            Err((error, _)) if went_away(&error) => {}
-            Err((error, address)) => return Err(failed(events, &address, error)),
         }
     }
 }
@@ -308,7 +334,7 @@ mod tests {
     #[test]
     fn plaintext_off_loopback_is_refused_without_allow() {
         let endpoint = Endpoint::parse("tcp-listen://0.0.0.0:0").unwrap();
-        let refused = listen(&System, &endpoint, &Access::default()).unwrap_err();
+        let refused = listen(&System, &OwnTraffic::default(), &endpoint, &Access::default()).unwrap_err();
         assert!(refused.why.contains("--allow 192.168.1.0/24"), "{}", refused.why);
         assert!(refused.why.contains("tls-listen://"), "{}", refused.why);
     }

@@ -38,6 +38,9 @@ pub enum Event<'a> {
     LinkTypeMismatch { sink: &'a str, has: &'a (dyn fmt::Display + Sync), other: LinkType },
     EarlyRelease { packets: u64 },
     InterfaceLimit { source: &'a str },
+    InterfaceDown { source: &'a str },
+    InterfaceUp { source: &'a str },
+    OwnTrafficCaptured { source: &'a str, why: &'a (dyn fmt::Display + Sync) },
 }
 
 macro_rules! kinds {
@@ -76,6 +79,9 @@ kinds! {
     LinkTypeMismatch => "linktype_mismatch",
     EarlyRelease => "early_release",
     InterfaceLimit => "interface_limit",
+    InterfaceDown => "interface_down",
+    InterfaceUp => "interface_up",
+    OwnTrafficCaptured => "own_traffic_captured",
 }
 
 /// Lines of one kind that are logged in a second; an attacker must not fill the disk with them.
@@ -207,6 +213,17 @@ impl Events {
                 "source {}: it has more interfaces than the hub keeps of one source, or of all (--max-memory); \
                  packets of the others are dropped",
                 safe(source)
+            ),
+            Event::InterfaceDown { source } => {
+                tracing::warn!("source {}: the interface is down; packets come when it is up", safe(source));
+            }
+            Event::InterfaceUp { source } => {
+                tracing::warn!("source {}: the interface is up again", safe(source))
+            }
+            Event::OwnTrafficCaptured { source, why } => tracing::error!(
+                "source {}: the hub's own traffic cannot be kept out: {}; give filter= to leave it out",
+                safe(source),
+                shown(why)
             ),
             Event::EarlyRelease { packets } => tracing::warn!(
                 "{packets} packets left the merge before their hold was over: a source is too fast for its memory"

@@ -32,10 +32,12 @@ use crate::endpoint::{Endpoint, Scheme};
 use crate::event::{Event, Events};
 use crate::framing;
 use crate::gate::Gate;
-use crate::ingest::{Ingest, Message, Shared, Ticket};
+use crate::ingest::{Ingest, LAST_WORDS};
 use crate::opener::Opener;
+use crate::own_traffic::OwnTraffic;
 use crate::plan::{Plan, PlanError, SinkSpec, SourceSpec};
 use crate::private::{self, Replay};
+use crate::reading::{Intake, Message, Shared, Ticket};
 use crate::shutdown::{Phase, Shutdown, shutdown};
 use crate::sink::{self, Sink, SinkError, SinkKind};
 use crate::source::{self, Habit, Source, SourceError, SourceKind};
@@ -81,6 +83,7 @@ pub struct Hub {
     clock: Clock,
     interfaces: Interfaces,
     opener: Arc<dyn Opener>,
+    own_traffic: OwnTraffic,
     sources: Vec<(Box<dyn Source>, &'static SourceKind)>,
     sinks: Vec<(Box<dyn Sink>, &'static SinkKind)>,
 }
@@ -90,17 +93,20 @@ pub struct Hub {
 /// # Errors
 /// A plan that cannot work, a file that is not there, an address that is taken.
 pub fn open(
-    plan: Plan,
+    mut plan: Plan,
     opener: Arc<dyn Opener>,
     events: Events,
     shutdown: Shutdown,
 ) -> Result<Hub, HubError> {
     check(&plan)?;
+    plan.sources = plan.sources.into_iter().flat_map(source::parts).collect();
+    let own_traffic = OwnTraffic::new(events.clone());
     let context = source::Context {
         opener: opener.clone(),
         events: events.clone(),
         shutdown: shutdown.clone(),
         limits: Arc::new(plan.limits.clone()),
+        own_traffic: own_traffic.clone(),
     };
     let mut sources = Vec::new();
     for spec in &plan.sources {
@@ -113,15 +119,17 @@ pub fn open(
             own = private::check(spec, opener.as_ref())?;
         }
     }
+    let opening =
+        sink::Opening { opener: opener.clone(), events: events.clone(), own_traffic: own_traffic.clone() };
     let mut sinks = Vec::new();
     for spec in &plan.sinks {
         let kind = sink::kind(spec).ok_or_else(|| unusable(&spec.name))?;
-        sinks.push(((kind.open)(spec, opener.as_ref(), &events)?, kind));
+        sinks.push(((kind.open)(spec, &opening)?, kind));
     }
-    let books = Books::new(plan.sources.iter().map(|spec| spec.name.to_string()));
+    let books = Books::new(plan.sources.iter().map(SourceSpec::shown_name));
     let interfaces = Interfaces::bounded(plan.limits.interface_octets());
     let clock = Clock::default();
-    Ok(Hub { plan, own, shutdown, books, events, clock, interfaces, opener, sources, sinks })
+    Ok(Hub { plan, own, shutdown, books, events, clock, interfaces, opener, own_traffic, sources, sinks })
 }
 
 fn unusable(name: &str) -> PlanError {
@@ -195,8 +203,19 @@ impl Hub {
     /// Moves packets until all sources have ended and the sinks have everything, or until told to
     /// stop.
     pub async fn run(self) -> Outcome {
-        let Hub { plan, own, shutdown: outer, books, events, clock, interfaces, opener, sources, sinks } =
-            self;
+        let Hub {
+            plan,
+            own,
+            shutdown: outer,
+            books,
+            events,
+            clock,
+            interfaces,
+            opener,
+            own_traffic,
+            sources,
+            sinks,
+        } = self;
         let mut errors = Vec::new();
 
         // Sources: one task each, which fill the queue as fast as their budgets allow.
@@ -231,8 +250,8 @@ impl Hub {
             let reconnect = reconnect(&plan, &spec, kind);
             if !replay {
                 let budget = budget(&plan, &spec);
-                let ingest = Ingest::new(shared.clone(), index, spec, reconnect, gated, budget);
-                running.spawn(ingest.run(source, kind));
+                let intake = Intake { shared: shared.clone(), source: index, spec, gated, budget };
+                running.spawn(Ingest::new(intake, reconnect).run(source, kind));
             }
         }
         drop(shared);
@@ -302,6 +321,7 @@ impl Hub {
                 limits: limits.clone(),
                 clock,
                 alone: plan.sinks.len() == 1,
+                own_traffic: own_traffic.clone(),
                 replay: replay.map(Arc::new),
             };
             delivering.spawn(sink.run(context));
@@ -320,6 +340,7 @@ impl Hub {
             early_told: 0,
         };
         let deadline = plan.duration.and_then(|duration| tokio::time::Instant::now().checked_add(duration));
+        let mut open_sources = count;
         if replay {
             while !delivering.is_empty() {
                 tokio::select! {
@@ -330,7 +351,6 @@ impl Hub {
             }
         } else {
             path.open_lanes(&plan, &kinds);
-            let mut open_sources = count;
             for message in early {
                 open_sources -= path.take(message, &mut errors);
             }
@@ -375,6 +395,9 @@ impl Hub {
         }
 
         // The end: nothing more is read, what is held goes out, sinks get what is queued.
+        if kinds.iter().any(|kind| !kind.can_wait) && path.packets_left != Some(0) {
+            path.last_words(&mut messages, open_sources, &mut errors).await;
+        }
         drop(messages);
         path.finish(&outer).await;
         stop_sinks.advance(Phase::Draining);
@@ -597,6 +620,22 @@ impl Path {
     async fn room(&self) {
         for (_, feed) in &self.feeds {
             std::future::poll_fn(|cx| feed.ring().poll_room(cx)).await;
+        }
+    }
+
+    /// What live captures had in their rings when the hub was told to end.
+    async fn last_words(
+        &mut self,
+        messages: &mut mpsc::Receiver<Message>,
+        mut open_sources: usize,
+        errors: &mut Vec<String>,
+    ) {
+        let limit = tokio::time::Instant::now() + LAST_WORDS;
+        while open_sources > 0 {
+            match tokio::time::timeout_at(limit, messages.recv()).await {
+                Ok(Some(message)) => open_sources -= self.take(message, errors),
+                _ => return,
+            }
         }
     }
 

@@ -99,6 +99,11 @@ impl Limits {
         self.max_memory / 32
     }
 
+    /// The ring of a live capture, where its size is not given.
+    pub fn capture_octets(&self) -> usize {
+        (self.max_memory / 16).max(1 << 20)
+    }
+
     /// Packets that a feed with `dedup=` remembers, of about 100 octets each.
     pub fn dedup_packets(&self) -> usize {
         (self.max_memory / 16 / 100).min(MAX_DEDUP)

@@ -13,6 +13,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use pcaphub_sys::{Layer, PacketSocket};
 use rustix::fs::OFlags;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
@@ -40,6 +41,8 @@ pub trait Opener: Send + Sync {
     /// A listening Unix socket of mode 0600, non-blocking. A socket that nobody listens on any
     /// more is replaced.
     fn listen_unix(&self, path: &Path) -> io::Result<UnixListener>;
+    /// A socket for live capture, not bound yet.
+    fn packet_socket(&self, layer: Layer) -> io::Result<PacketSocket>;
     /// A child in a process group of its own.
     fn spawn(&self, argv: &[String], pipe: Pipe) -> io::Result<Child>;
 }
@@ -134,6 +137,10 @@ impl Opener for System {
         let listener = listener?;
         listener.set_nonblocking(true)?;
         Ok(listener)
+    }
+
+    fn packet_socket(&self, layer: Layer) -> io::Result<PacketSocket> {
+        PacketSocket::new(layer)
     }
 
     fn spawn(&self, argv: &[String], pipe: Pipe) -> io::Result<Child> {

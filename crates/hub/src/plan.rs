@@ -1,7 +1,7 @@
 //! What a hub is to do, as types: everything that was text on the command line is read here.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -52,6 +52,31 @@ pub struct SourceSpec {
     pub clock_offset: i64,
     /// The local address to dial from.
     pub bind: Option<IpAddr>,
+    /// Octets of each packet that are kept.
+    pub snaplen: Option<u32>,
+    /// Which of the rings of a live capture it is.
+    pub share: Option<Share>,
+}
+
+impl SourceSpec {
+    /// What it is called in the counts, where several rings have one name.
+    pub fn shown_name(&self) -> String {
+        match &self.share {
+            Some(share) => format!("{} ring {} of {}", self.name, share.number, share.of),
+            None => self.name.to_string(),
+        }
+    }
+}
+
+/// One of several rings that share an interface's packets.
+#[derive(Debug, Clone)]
+pub struct Share {
+    /// Which, from 1.
+    pub number: u16,
+    /// Of how many.
+    pub of: u16,
+    /// The kernel's id of their group, once the first is open.
+    pub group: Arc<Mutex<Option<u16>>>,
 }
 
 /// One sink.
@@ -232,6 +257,18 @@ pub fn linktype(text: &str) -> Value<LinkType> {
     }
 }
 
+/// Octets of a packet: 1 to 262144; 0 is the most, as tcpdump has it.
+pub fn snaplen(text: &str) -> Value<u32> {
+    match text.parse() {
+        Ok(0) => Ok(MAX_SNAPLEN),
+        Ok(snaplen) if snaplen <= MAX_SNAPLEN => Ok(snaplen),
+        _ => Err("it is a number of octets from 1 to 262144".into()),
+    }
+}
+
+/// What libpcap and its readers take.
+const MAX_SNAPLEN: u32 = 262_144;
+
 /// Networks separated by commas, or `any`: `192.168.1.0/24,10.0.0.7,2001:db8::/32`.
 pub fn networks(text: &str) -> Value<Vec<IpNet>> {
     let mut networks = Vec::new();
@@ -318,7 +355,6 @@ impl<'a> Reading<'a> {
 /// Options that DESIGN names and this version lacks: key, missing part, what to use meanwhile.
 const NOT_BUILT: &[(&str, &str, &str)] = &[
     ("filter", "packet filters", "; filter in the capturing tool, e.g. exec:'tcpdump -w - port 80'"),
-    ("snaplen", "packet shaping", "; use the capturing tool's own -s"),
     ("sample", "packet shaping", ""),
     ("count", "packet shaping", "; use -c COUNT"),
     ("pace", "packet shaping", ""),

@@ -20,6 +20,7 @@ fn endpoint(scheme: Scheme) -> Endpoint {
         Scheme::Sh => "sh:tcpdump -w - | cat",
         Scheme::Demo => "demo:",
         Scheme::Null => "null:",
+        Scheme::If => "if:eth0",
         other => panic!("{other:?} is not built"),
     };
     Endpoint::parse(text).unwrap()
@@ -103,9 +104,7 @@ fn every_key_of_a_row_is_read_so_that_a_bad_value_is_refused() {
 
 #[test]
 fn what_is_planned_is_named_with_its_missing_part() {
-    for text in
-        ["tls://host", "tls-listen://127.0.0.1", "if:eth0", "nats://bus", "intercept://127.0.0.1:8443"]
-    {
+    for text in ["tls://host", "tls-listen://127.0.0.1", "nats://bus", "intercept://127.0.0.1:8443"] {
         let error = source::spec(Endpoint::parse(text).unwrap()).unwrap_err();
         assert!(error.to_string().contains("is not built yet"), "{text}: {error}");
     }

@@ -75,6 +75,12 @@ impl Format {
         out.extend_from_slice(octets);
     }
 
+    /// The header of a classic pcap record with microseconds, little-endian.
+    pub fn pcap_record(timestamp: Timestamp, caplen: u32, origlen: u32) -> [u8; RECORD_HEADER] {
+        let seconds = u32::try_from(timestamp.seconds()).unwrap_or(u32::MAX);
+        little_endian::<4, RECORD_HEADER>([seconds, timestamp.subsec_nanos() / 1_000, caplen, origlen])
+    }
+
     /// Octets that [`record`](Self::record) appends for this packet.
     pub fn record_len(self, packet: &Packet) -> usize {
         if self != Format::PcapNg {

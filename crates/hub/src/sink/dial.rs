@@ -10,11 +10,11 @@ use std::time::Instant;
 use tokio::net::UnixStream;
 use tokio::process::ChildStdin;
 
-use super::{Context, Sink, SinkError};
+use super::{Context, Opening, Sink, SinkError};
 use crate::deliver::{Care, to_peer};
 use crate::endpoint::Scheme;
-use crate::event::{Event, Events};
-use crate::opener::{Opener, Pipe, set_keepalive};
+use crate::event::Event;
+use crate::opener::{Pipe, set_keepalive};
 use crate::pen::{Left, Pen, begin};
 use crate::plan::{Reconnect, SinkSpec};
 use crate::retry::Backoff;
@@ -26,7 +26,7 @@ struct Dialled {
     argv: Vec<String>,
 }
 
-pub(super) fn open(spec: &SinkSpec, _: &dyn Opener, _: &Events) -> Result<Box<dyn Sink>, SinkError> {
+pub(super) fn open(spec: &SinkSpec, _: &Opening) -> Result<Box<dyn Sink>, SinkError> {
     let argv = match spec.endpoint.scheme {
         Scheme::Exec | Scheme::Sh => exec_argv(&spec.endpoint),
         _ => Ok(Vec::new()),
@@ -93,7 +93,9 @@ impl Dialled {
         let care = Care { patience: context.limits.client_timeout, clients: None };
         match endpoint.scheme {
             Scheme::Tcp => {
-                let mut stream = connect(&context.opener, &endpoint.address, self.spec.bind).await?;
+                let own_traffic = &context.own_traffic;
+                let (mut stream, _own) =
+                    connect(&context.opener, own_traffic, &endpoint.address, self.spec.bind).await?;
                 set_keepalive((&stream).into(), context.limits.keepalive)?;
                 let left = {
                     let (reader, writer) = stream.split();

@@ -7,10 +7,9 @@ use std::path::PathBuf;
 
 use pcaphub_core::feed::Ending;
 
-use super::{Context, Sink, SinkError};
+use super::{Context, Opening, Sink, SinkError};
 use crate::codec::{self, Finish};
-use crate::event::{Event, Events};
-use crate::opener::Opener;
+use crate::event::Event;
 use crate::pen::Left;
 use crate::plan::SinkSpec;
 use crate::source::Pending;
@@ -26,9 +25,9 @@ struct Writing {
     quiet: bool,
 }
 
-pub(super) fn open(spec: &SinkSpec, opener: &dyn Opener, _: &Events) -> Result<Box<dyn Sink>, SinkError> {
+pub(super) fn open(spec: &SinkSpec, opening: &Opening) -> Result<Box<dyn Sink>, SinkError> {
     let path = PathBuf::from(&spec.endpoint.address);
-    let opened = opener.write_file(&path).and_then(|file| codec::packing(&path, file));
+    let opened = opening.opener.write_file(&path).and_then(|file| codec::packing(&path, file));
     let writer = opened.map_err(|error| {
         let symlink = std::fs::symlink_metadata(&path).is_ok_and(|m| m.file_type().is_symlink());
         let what = if symlink { "cannot write it, it is a symbolic link" } else { "cannot write it" };
@@ -37,7 +36,7 @@ pub(super) fn open(spec: &SinkSpec, opener: &dyn Opener, _: &Events) -> Result<B
     Ok(Box::new(Writing { name: spec.name.to_string(), writer, quiet: false }))
 }
 
-pub(super) fn open_stdout(spec: &SinkSpec, _: &dyn Opener, _: &Events) -> Result<Box<dyn Sink>, SinkError> {
+pub(super) fn open_stdout(spec: &SinkSpec, _: &Opening) -> Result<Box<dyn Sink>, SinkError> {
     let stdout = io::stdout();
     if rustix::termios::isatty(&stdout) {
         let why = "standard output is a terminal, and packets are not text; pipe it, e.g. `| tshark -r -`, or write a file with -w FILE";

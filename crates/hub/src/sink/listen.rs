@@ -4,38 +4,35 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use pcaphub_core::linktype::LinkType;
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpStream, UnixListener, UnixStream};
 use tokio::task::JoinSet;
 
-use super::{Context, Sink, SinkError};
-use crate::access::{self, Access, Place};
+use super::{Context, Opening, Sink, SinkError};
+use crate::access::{self, Access, Listeners, Place};
 use crate::deliver::{Care, Peer, to_peer};
-use crate::event::{Event, Events};
-use crate::opener::{Opener, set_keepalive};
+use crate::event::Event;
+use crate::opener::set_keepalive;
 use crate::pen::{Left, Pen, begin};
 use crate::plan::SinkSpec;
 use crate::shutdown::Phase;
 use crate::source::Pending;
 
 struct Tcp {
-    listeners: Vec<TcpListener>,
+    listeners: Listeners,
     access: Access,
 }
 
-pub(super) fn open_tcp(
-    spec: &SinkSpec,
-    opener: &dyn Opener,
-    events: &Events,
-) -> Result<Box<dyn Sink>, SinkError> {
+pub(super) fn open_tcp(spec: &SinkSpec, opening: &Opening) -> Result<Box<dyn Sink>, SinkError> {
     let access = Access { allow: spec.allow.clone(), deny: spec.deny.clone() };
     let refused = |refused: access::Refused| SinkError {
         why: refused.why,
         permission: refused.permission,
         usage: refused.usage,
     };
-    let listeners = access::listen(opener, &spec.endpoint, &access).map_err(refused)?;
-    for address in listeners.iter().filter_map(|listener| listener.local_addr().ok()) {
-        events.emit(Event::Listening { address: &address.to_string(), role: "clients" });
+    let listeners = access::listen(opening.opener.as_ref(), &opening.own_traffic, &spec.endpoint, &access)
+        .map_err(refused)?;
+    for address in listeners.addresses() {
+        opening.events.emit(Event::Listening { address: &address.to_string(), role: "clients" });
     }
     Ok(Box::new(Tcp { listeners, access }))
 }
@@ -63,14 +60,14 @@ impl Sink for Tcp {
     }
 
     fn listening(&self) -> Vec<SocketAddr> {
-        self.listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
+        self.listeners.addresses()
     }
 }
 
 /// The next connection, however long the system is short of descriptors.
-async fn accept(listeners: &[TcpListener], context: &Context) -> (TcpStream, SocketAddr) {
+async fn accept(listeners: &Listeners, context: &Context) -> (TcpStream, SocketAddr) {
     loop {
-        match access::accept(listeners, &context.events).await {
+        match listeners.accept(&context.events).await {
             Ok(connection) => return connection,
             Err(_) => rest(context).await,
         }
@@ -143,15 +140,11 @@ struct Unix {
     path: std::path::PathBuf,
 }
 
-pub(super) fn open_unix(
-    spec: &SinkSpec,
-    opener: &dyn Opener,
-    events: &Events,
-) -> Result<Box<dyn Sink>, SinkError> {
+pub(super) fn open_unix(spec: &SinkSpec, opening: &Opening) -> Result<Box<dyn Sink>, SinkError> {
     let path = std::path::PathBuf::from(&spec.endpoint.address);
-    let listener = opener.listen_unix(&path).and_then(UnixListener::from_std);
+    let listener = opening.opener.listen_unix(&path).and_then(UnixListener::from_std);
     let listener = listener.map_err(|error| SinkError::io(spec, "cannot listen", &error))?;
-    events.emit(Event::Listening { address: &spec.endpoint.to_string(), role: "clients" });
+    opening.events.emit(Event::Listening { address: &spec.endpoint.to_string(), role: "clients" });
     Ok(Box::new(Unix { listener, path }))
 }
 

@@ -21,11 +21,23 @@ use crate::event::Events;
 use crate::gate::Gate;
 use crate::limits::Limits;
 use crate::opener::Opener;
+use crate::own_traffic::OwnTraffic;
 use crate::pen::Pen;
 use crate::plan::{self, Key, PlanError, Reading, Reconnect, SinkSpec};
 use crate::private::Replay;
 use crate::shutdown::Shutdown;
 use crate::source::Pending;
+
+/// What a sink is opened with.
+#[derive(Clone)]
+pub struct Opening {
+    /// Through which everything is opened.
+    pub opener: Arc<dyn Opener>,
+    /// Where to say what happens.
+    pub events: Events,
+    /// The sockets whose traffic live captures leave out.
+    pub own_traffic: OwnTraffic,
+}
 
 /// What a running sink works with.
 #[derive(Clone)]
@@ -50,6 +62,8 @@ pub struct Context {
     pub clock: Clock,
     /// Whether it is the hub's only sink.
     pub alone: bool,
+    /// The sockets whose traffic live captures leave out.
+    pub own_traffic: OwnTraffic,
     /// Set where every client gets the files from their beginning.
     pub replay: Option<Arc<Replay>>,
 }
@@ -80,7 +94,7 @@ pub trait Sink: Send {
 }
 
 /// Opens a sink of one kind; what fails here is fatal at start.
-pub type Open = fn(&SinkSpec, &dyn Opener, &Events) -> Result<Box<dyn Sink>, SinkError>;
+pub type Open = fn(&SinkSpec, &Opening) -> Result<Box<dyn Sink>, SinkError>;
 
 /// A row of the table.
 pub struct SinkKind {

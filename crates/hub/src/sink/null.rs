@@ -4,9 +4,7 @@ use std::collections::VecDeque;
 
 use pcaphub_core::feed::{Start, Subscriber};
 
-use super::{Context, Sink, SinkError};
-use crate::event::Events;
-use crate::opener::Opener;
+use super::{Context, Opening, Sink, SinkError};
 use crate::plan::SinkSpec;
 use crate::source::Pending;
 
@@ -15,7 +13,7 @@ const TAKE: usize = 1 << 20;
 
 struct Null(String);
 
-pub(super) fn open(spec: &SinkSpec, _: &dyn Opener, _: &Events) -> Result<Box<dyn Sink>, SinkError> {
+pub(super) fn open(spec: &SinkSpec, _: &Opening) -> Result<Box<dyn Sink>, SinkError> {
     Ok(Box::new(Null(spec.name.to_string())))
 }
 

@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 
 use super::{Context, OpenError, Opened, Pending, Reader, Source, SourceError};
 use crate::opener::{Opener, set_keepalive};
+use crate::own_traffic::{Entry, OwnTraffic};
 use crate::plan::SourceSpec;
 
 /// How long one address gets before the next one of the same name is tried as well (RFC 8305,
@@ -24,10 +25,15 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// What the last address said, or that the name has none, or that none answered within 10 s.
-pub async fn connect(opener: &Arc<dyn Opener>, address: &str, bind: Option<IpAddr>) -> io::Result<TcpStream> {
+pub async fn connect(
+    opener: &Arc<dyn Opener>,
+    own_traffic: &OwnTraffic,
+    address: &str,
+    bind: Option<IpAddr>,
+) -> io::Result<(TcpStream, Entry)> {
     let attempts = async {
         let resolved: Vec<SocketAddr> = lookup_host(address).await?.collect();
-        race(opener, resolved, bind).await
+        race(opener, own_traffic, resolved, bind).await
     };
     let timed_out = || io::Error::new(io::ErrorKind::TimedOut, "no answer within 10 s");
     tokio::time::timeout(TIMEOUT, attempts).await.unwrap_or_else(|_| Err(timed_out()))
@@ -35,9 +41,10 @@ pub async fn connect(opener: &Arc<dyn Opener>, address: &str, bind: Option<IpAdd
 
 async fn race(
     opener: &Arc<dyn Opener>,
+    own_traffic: &OwnTraffic,
     addresses: Vec<SocketAddr>,
     bind: Option<IpAddr>,
-) -> io::Result<TcpStream> {
+) -> io::Result<(TcpStream, Entry)> {
     let same_family = |a: &SocketAddr| bind.is_none_or(|bind| bind.is_ipv4() == a.is_ipv4());
     let mut addresses = addresses.into_iter().filter(same_family);
     let mut attempts = JoinSet::new();
@@ -46,8 +53,8 @@ async fn race(
         let next = addresses.next();
         let more = next.is_some();
         if let Some(address) = next {
-            let opener = opener.clone();
-            attempts.spawn(async move { dial(opener.as_ref(), address, bind).await });
+            let (opener, own_traffic) = (opener.clone(), own_traffic.clone());
+            attempts.spawn(async move { dial(opener.as_ref(), &own_traffic, address, bind).await });
         }
         let pause = if more { STAGGER } else { TIMEOUT };
         match tokio::time::timeout(pause, attempts.join_next()).await {
@@ -59,11 +66,19 @@ async fn race(
     }
 }
 
-async fn dial(opener: &dyn Opener, address: SocketAddr, bind: Option<IpAddr>) -> io::Result<TcpStream> {
+async fn dial(
+    opener: &dyn Opener,
+    own_traffic: &OwnTraffic,
+    address: SocketAddr,
+    bind: Option<IpAddr>,
+) -> io::Result<(TcpStream, Entry)> {
     let socket = opener.tcp_socket(address, bind)?;
+    // Before it connects: no capture of ours sees a packet of it.
+    let bound = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;
+    let own = own_traffic.exclude(bound);
     let stream = tokio::net::TcpSocket::from_std_stream(socket.into()).connect(address).await?;
     stream.set_nodelay(true)?;
-    Ok(stream)
+    Ok((stream, own))
 }
 
 struct Tcp {
@@ -72,6 +87,7 @@ struct Tcp {
     bind: Option<IpAddr>,
     keepalive: Duration,
     opener: Arc<dyn Opener>,
+    own_traffic: OwnTraffic,
 }
 
 pub(super) fn open_tcp(spec: &SourceSpec, context: &Context) -> Result<Box<dyn Source>, SourceError> {
@@ -81,18 +97,19 @@ pub(super) fn open_tcp(spec: &SourceSpec, context: &Context) -> Result<Box<dyn S
         bind: spec.bind,
         keepalive: context.limits.keepalive,
         opener: context.opener.clone(),
+        own_traffic: context.own_traffic.clone(),
     }))
 }
 
 impl Source for Tcp {
     fn next(&mut self) -> Pending<'_, Result<Option<Opened>, OpenError>> {
         Box::pin(async {
-            match connect(&self.opener, &self.address, self.bind).await {
-                Ok(stream) => {
+            match connect(&self.opener, &self.own_traffic, &self.address, self.bind).await {
+                Ok((stream, own)) => {
                     // Fails only where the connection is gone already, which reading finds.
                     let _ = set_keepalive((&stream).into(), self.keepalive);
                     let reader = Reader::Async(Box::new(stream));
-                    Ok(Some(Opened::new(reader, self.name.clone())))
+                    Ok(Some(Opened { own: Some(own), ..Opened::new(reader, self.name.clone()) }))
                 }
                 Err(error) => Err(OpenError::Later(format!("cannot connect: {error}"))),
             }

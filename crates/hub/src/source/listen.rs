@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::UnixListener;
 
 use super::{Context, OpenError, Opened, Pending, Reader, Source, SourceError};
-use crate::access::{self, Access, Clients};
+use crate::access::{self, Access, Clients, Listeners};
 use crate::endpoint::Endpoint;
 use crate::event::{Event, Events};
 use crate::opener::set_keepalive;
@@ -15,7 +15,7 @@ use crate::plan::{self, Reading, SourceSpec};
 struct Tcp {
     name: Arc<str>,
     named: bool,
-    listeners: Vec<TcpListener>,
+    listeners: Listeners,
     access: Access,
     producers: Clients,
     keepalive: Duration,
@@ -24,17 +24,15 @@ struct Tcp {
 
 pub(super) fn open_tcp(spec: &SourceSpec, context: &Context) -> Result<Box<dyn Source>, SourceError> {
     let access = access_of(&spec.endpoint).map_err(|why| SourceError::because(spec, why))?;
-    let bound = access::listen(context.opener.as_ref(), &spec.endpoint, &access);
+    let bound = access::listen(context.opener.as_ref(), &context.own_traffic, &spec.endpoint, &access);
     let listeners = bound.map_err(|refused| SourceError {
         source_name: spec.name.to_string(),
         permission: refused.permission,
         usage: refused.usage,
         why: refused.why,
     })?;
-    for listener in &listeners {
-        if let Ok(address) = listener.local_addr() {
-            context.events.emit(Event::Listening { address: &address.to_string(), role: "producers" });
-        }
+    for address in listeners.addresses() {
+        context.events.emit(Event::Listening { address: &address.to_string(), role: "producers" });
     }
     Ok(Box::new(Tcp {
         name: spec.name.clone(),
@@ -62,7 +60,7 @@ impl Source for Tcp {
     fn next(&mut self) -> Pending<'_, Result<Option<Opened>, OpenError>> {
         Box::pin(async {
             loop {
-                let accepted = access::accept(&self.listeners, &self.events).await;
+                let accepted = self.listeners.accept(&self.events).await;
                 let (stream, peer) = accepted.map_err(|error| OpenError::Pressed(error.to_string()))?;
                 let refuse = |why| {
                     let (source, peer) = (&self.name, &peer.to_string());

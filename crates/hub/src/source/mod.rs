@@ -1,12 +1,14 @@
 //! Sources: where capture octets come from. One file per kind of endpoint, and one row in
 //! [`SOURCES`] each; parsing, help and the contract tests go by that table.
 
+mod capture;
 mod child;
 mod demo;
 mod dial;
 mod exec;
 mod file;
 mod listen;
+mod live;
 
 pub use child::{Child, split_command};
 pub use dial::connect;
@@ -17,6 +19,10 @@ use std::io::{self, Read};
 use std::pin::Pin;
 use std::sync::Arc;
 
+use pcaphub_core::batch::Batch;
+use pcaphub_core::interface::Interfaces;
+use pcaphub_core::linktype::LinkType;
+use pcaphub_core::stats::DropCounts;
 use thiserror::Error;
 use tokio::io::AsyncRead;
 
@@ -25,6 +31,7 @@ use crate::endpoint::{Endpoint, Scheme};
 use crate::event::Events;
 use crate::limits::Limits;
 use crate::opener::Opener;
+use crate::own_traffic::{Entry, OwnTraffic};
 use crate::plan::{self, Key, PlanError, Reading, SourceSpec};
 use crate::shutdown::Shutdown;
 
@@ -34,6 +41,30 @@ pub enum Reader {
     Blocking(Box<dyn Read + Send>),
     /// Reads on a task: sockets and children.
     Async(Box<dyn AsyncRead + Send + Unpin>),
+    /// Yields packets that need no decoding, on a thread of its own: live captures.
+    Packets(Box<dyn PacketReader>),
+}
+
+/// Packets of a live capture.
+#[derive(Debug, Default)]
+pub struct Captured {
+    /// The packets; may be none.
+    pub batch: Batch,
+    /// Packets that were lost.
+    pub dropped: DropCounts,
+}
+
+/// Packets as the system hands them over.
+pub trait PacketReader: Send {
+    /// How they begin.
+    fn linktype(&self) -> LinkType;
+
+    /// Waits for packets, for about 100 ms at most. With `last`, nothing new comes in any more: what is
+    /// there already, and `None` behind it.
+    ///
+    /// # Errors
+    /// The interface is gone, or of the system.
+    fn read(&mut self, interfaces: &mut Interfaces, last: bool) -> io::Result<Option<Captured>>;
 }
 
 /// One stream of a source.
@@ -46,12 +77,14 @@ pub struct Opened {
     pub child: Option<Child>,
     /// A producer's place among those of its address.
     pub place: Option<Place>,
+    /// Keeps its traffic out of live captures.
+    pub own: Option<Entry>,
 }
 
 impl Opened {
     /// A stream that is neither a child's nor a producer's.
     pub fn new(reader: Reader, name: Arc<str>) -> Self {
-        Opened { reader, name, child: None, place: None }
+        Opened { reader, name, child: None, place: None, own: None }
     }
 }
 
@@ -100,6 +133,8 @@ pub struct Context {
     pub shutdown: Shutdown,
     /// Bounds.
     pub limits: Arc<Limits>,
+    /// The sockets whose traffic live captures leave out.
+    pub own_traffic: OwnTraffic,
 }
 
 /// Opens a source of one kind; what fails here is fatal at start.
@@ -130,10 +165,11 @@ const LINKTYPE: Key =
     Key { name: "linktype", help: "linktype of classic pcap streams, whatever their header says" };
 const CLOCK_OFFSET: Key = Key { name: "clock-offset", help: "added to every packet's time, e.g. -1.5s" };
 const RECONNECT: Key = Key { name: "reconnect", help: "error, always or no" };
+const SNAPLEN: Key = Key { name: "snaplen", help: "octets of each packet that are kept (-s)" };
 const BIND: Key = Key { name: "bind", help: "local address to dial from" };
 
 /// Options of every source.
-pub const COMMON: &[Key] = &[NAME, LINKTYPE, CLOCK_OFFSET];
+pub const COMMON: &[Key] = &[NAME, LINKTYPE, CLOCK_OFFSET, SNAPLEN];
 
 /// Every kind of source that is built.
 pub static SOURCES: &[SourceKind] = &[
@@ -202,6 +238,16 @@ pub static SOURCES: &[SourceKind] = &[
         open: listen::open_unix,
     },
     SourceKind {
+        scheme: Scheme::If,
+        example: "if:NAME",
+        help: "live capture on an interface, or on all: if:any (also -i NAME)",
+        keys: live::KEYS,
+        habit: Habit::Again,
+        can_wait: false,
+        waits_for_reader: false,
+        open: live::open,
+    },
+    SourceKind {
         scheme: Scheme::Exec,
         example: "exec:'COMMAND ARG...'",
         help: "what a command writes to standard output; no shell",
@@ -237,7 +283,6 @@ pub static SOURCES: &[SourceKind] = &[
 const NOT_BUILT: &[(Scheme, &str, &str)] = &[
     (Scheme::Tls, "TLS", "; use exec:'socat - OPENSSL:HOST:PORT'"),
     (Scheme::TlsListen, "TLS", "; use stunnel before tcp-listen://"),
-    (Scheme::If, "live capture", "; use exec:'tcpdump -i NAME -U -w -'"),
     (Scheme::Nats, "the message bus", ""),
     (Scheme::Intercept, "the TLS-decrypting proxy", ""),
 ];
@@ -304,10 +349,14 @@ pub fn spec(endpoint: Endpoint) -> Result<SourceSpec, PlanError> {
         linktype: options.value("linktype", plan::linktype)?,
         clock_offset: options.value("clock-offset", plan::offset)?.unwrap_or(0),
         bind: options.value("bind", plan::address)?,
+        snaplen: options.value("snaplen", plan::snaplen)?,
+        share: None,
         endpoint,
     };
-    if spec.endpoint.scheme == Scheme::Demo {
-        demo::check(&spec)?;
+    match spec.endpoint.scheme {
+        Scheme::Demo => demo::check(&spec)?,
+        Scheme::If => live::check(&spec)?,
+        _ => {}
     }
     Ok(spec)
 }
@@ -319,6 +368,17 @@ fn default_name(endpoint: &Endpoint) -> String {
         Scheme::Demo => "demo".into(),
         _ => endpoint.to_string(),
     }
+}
+
+/// A source as what is really opened: a live capture with several rings is as many sources.
+pub fn parts(spec: SourceSpec) -> Vec<SourceSpec> {
+    let rings = if spec.endpoint.scheme == Scheme::If { live::rings_of(&spec) } else { 1 };
+    if rings == 1 {
+        return vec![spec];
+    }
+    let group = Arc::default();
+    let share = |number| plan::Share { number, of: rings, group: Arc::clone(&group) };
+    (1..=rings).map(|number| SourceSpec { share: Some(share(number)), ..spec.clone() }).collect()
 }
 
 /// Whether it is a regular file, whose packets are all there already.

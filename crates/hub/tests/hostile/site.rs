@@ -85,6 +85,10 @@ impl Opener for Remembering {
         System.listen_unix(path)
     }
 
+    fn packet_socket(&self, layer: pcaphub_sys::Layer) -> std::io::Result<pcaphub_sys::PacketSocket> {
+        System.packet_socket(layer)
+    }
+
     fn spawn(&self, argv: &[String], pipe: Pipe) -> std::io::Result<std::process::Child> {
         System.spawn(argv, pipe)
     }

@@ -1,0 +1,140 @@
+//! Every local endpoint of this process, and the live captures that keep their traffic out.
+//!
+//! What the hub sends must not come in again: on the link where its clients sit, each packet would
+//! beget another. An endpoint is entered before it carries anything.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use pcaphub_sys::PacketSocket;
+
+use crate::event::{Event, Events};
+use crate::exclusion::Exclusion;
+
+/// The endpoints and the captures; clones share them.
+#[derive(Debug, Clone, Default)]
+pub struct OwnTraffic {
+    shared: Arc<Mutex<Shared>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    next: u64,
+    endpoints: BTreeMap<u64, SocketAddr>,
+    captures: BTreeMap<u64, Capture>,
+    local: Vec<IpAddr>,
+    events: Option<Events>,
+}
+
+#[derive(Debug)]
+struct Capture {
+    name: Arc<str>,
+    socket: PacketSocket,
+    exclusion: Exclusion,
+}
+
+/// An endpoint, or a capture, for as long as it is there.
+#[derive(Debug)]
+#[must_use = "its traffic is kept out as long as this lives"]
+pub struct Entry {
+    shared: Arc<Mutex<Shared>>,
+    id: u64,
+}
+
+impl OwnTraffic {
+    /// Nothing yet. `events` hears of captures that cannot keep everything out.
+    pub fn new(events: Events) -> Self {
+        let shared = Shared { events: Some(events), ..Shared::default() };
+        OwnTraffic { shared: Arc::new(Mutex::new(shared)) }
+    }
+
+    /// Keeps the traffic of a bound socket out of every capture, from before this returns. An
+    /// unspecified address stands for all that this machine has.
+    pub fn exclude(&self, endpoint: SocketAddr) -> Entry {
+        let mut shared = self.lock();
+        let id = shared.enter();
+        shared.endpoints.insert(id, endpoint);
+        if !shared.captures.is_empty() {
+            shared.look_up_local();
+            shared.renew();
+        }
+        drop(shared);
+        Entry { shared: self.shared.clone(), id }
+    }
+
+    /// Keeps the traffic of all endpoints, those to come included, out of a capture that is not bound
+    /// yet.
+    ///
+    /// # Errors
+    /// A program that the kernel refuses.
+    pub fn keep_out_of(
+        &self,
+        name: Arc<str>,
+        socket: PacketSocket,
+        exclusion: Exclusion,
+    ) -> std::io::Result<Entry> {
+        let mut shared = self.lock();
+        shared.look_up_local();
+        let capture = Capture { name, socket, exclusion };
+        shared.apply(&capture)?;
+        let id = shared.enter();
+        shared.captures.insert(id, capture);
+        drop(shared);
+        Ok(Entry { shared: self.shared.clone(), id })
+    }
+
+    /// A connection was accepted at this address: if the machine has it only since a moment ago, it is
+    /// learnt now, before anything is sent.
+    pub fn accepted_at(&self, address: IpAddr) {
+        let mut shared = self.lock();
+        let known = shared.local.contains(&address.to_canonical()) || address.to_canonical().is_loopback();
+        if !known && !shared.captures.is_empty() {
+            shared.look_up_local();
+            shared.renew();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shared {
+    fn enter(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    fn look_up_local(&mut self) {
+        if let Ok(local) = pcaphub_sys::local_addresses() {
+            self.local = local;
+        }
+    }
+
+    fn renew(&self) {
+        for capture in self.captures.values() {
+            if let (Err(why), Some(events)) = (self.apply(capture), &self.events) {
+                events.emit(Event::OwnTrafficCaptured { source: &capture.name, why: &why });
+            }
+        }
+    }
+
+    fn apply(&self, capture: &Capture) -> std::io::Result<()> {
+        let endpoints: Vec<_> = self.endpoints.values().copied().collect();
+        let program = capture.exclusion.program(&endpoints, &self.local);
+        let program = program.map_err(|_| std::io::Error::other("there are too many sockets"))?;
+        capture.socket.set_filter(&program)
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.captures.remove(&self.id);
+        if shared.endpoints.remove(&self.id).is_some() {
+            // The socket is closed just before or after this: its last packets are worth no care.
+            shared.renew();
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! `if:NAME`: live capture of an interface, or of all of them as `if:any`.
+//!
+//! The first ring is opened at start, so that a missing right or interface is told at once. An
+//! interface that goes away is waited for, and captured again when it is back.
+
+use std::io;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use bytes::Bytes;
+use pcaphub_core::buffer::Pool;
+use pcaphub_core::interface::Interface;
+use pcaphub_core::linktype::LinkType;
+use pcaphub_core::time::Resolution;
+use pcaphub_sys::{Device, Latency, Layer, PacketSocket, Ring, RingOptions};
+
+use super::capture::{Capture, State};
+use super::{Context, OpenError, Opened, Pending, Reader, Source, SourceError};
+use crate::event::Event;
+use crate::exclusion::{Beginning, Exclusion};
+use crate::plan::{self, Key, PlanError, Reading, Share, SourceSpec, Value};
+
+pub(super) const KEYS: &[Key] = &[
+    super::RECONNECT,
+    Key { name: "promiscuous", help: "yes, or no: only packets for this machine (-p)" },
+    Key { name: "buffer", help: "memory of the ring that the kernel fills, e.g. 64MiB (-B, in KiB)" },
+    Key {
+        name: "latency",
+        help: "low: each packet at once; else within about a millisecond, with less work",
+    },
+    Key { name: "rings", help: "rings to share the packets, by flow, each with a thread: 1 to 64" },
+];
+
+/// The pseudo-interface of all interfaces.
+const ANY: &str = "any";
+
+/// How often it is looked whether an interface is back.
+const LOOK: Duration = Duration::from_millis(100);
+/// What a batch holds: ring blocks are about twice as large, so most batches fill their buffer.
+const BATCH: usize = 64 << 10;
+/// Unused buffers that are kept.
+const POOLED: usize = 64;
+/// The most of a packet that is captured where nothing is said: all that a block of the ring takes,
+/// more than any packet has that IPv4 can express.
+const SNAPLEN: u32 = 130_000;
+/// The same for single packets, whose slots have all the same size.
+const SNAPLEN_LOW: u32 = 65_600;
+
+struct Options {
+    promiscuous: bool,
+    buffer: Option<usize>,
+    latency: Latency,
+    rings: u16,
+}
+
+fn yes_no(text: &str) -> Value<bool> {
+    match text {
+        "yes" => Ok(true),
+        "no" => Ok(false),
+        _ => Err("it is yes or no".into()),
+    }
+}
+
+fn latency(text: &str) -> Value<Latency> {
+    match text {
+        "low" => Ok(Latency::Low),
+        "normal" => Ok(Latency::Blocks),
+        _ => Err("it is low or normal".into()),
+    }
+}
+
+fn buffer(text: &str) -> Value<usize> {
+    match plan::octets(text)? {
+        octets if octets < 1 << 20 => Err("it is at least 1MiB".into()),
+        octets if octets > 2 << 30 => Err("it is at most 2GiB".into()),
+        octets => Ok(octets),
+    }
+}
+
+fn rings(text: &str) -> Value<u16> {
+    text.parse().ok().filter(|n| (1..=64).contains(n)).ok_or_else(|| "it is a number from 1 to 64".into())
+}
+
+fn options(spec: &SourceSpec) -> Result<Options, PlanError> {
+    let reading = Reading::new(&spec.endpoint, &[super::COMMON, KEYS])?;
+    Ok(Options {
+        promiscuous: reading.value("promiscuous", yes_no)?.unwrap_or(true),
+        buffer: reading.value("buffer", buffer)?,
+        latency: reading.value("latency", latency)?.unwrap_or(Latency::Blocks),
+        rings: reading.value("rings", rings)?.unwrap_or(1),
+    })
+}
+
+/// Checks the options before anything is opened.
+///
+/// # Errors
+/// A value that cannot be read.
+pub(super) fn check(spec: &SourceSpec) -> Result<(), PlanError> {
+    options(spec).map(drop)
+}
+
+struct Live {
+    spec: SourceSpec,
+    options: Options,
+    context: Context,
+    first: Option<Box<Capture>>,
+}
+
+pub(super) fn open(spec: &SourceSpec, context: &Context) -> Result<Box<dyn Source>, SourceError> {
+    let options = options(spec).map_err(|error| SourceError::because(spec, error.to_string()))?;
+    let mut live = Live { spec: spec.clone(), options, context: context.clone(), first: None };
+    live.first = Some(Box::new(live.capture().map_err(|error| live.fatal(&error))?));
+    Ok(Box::new(live))
+}
+
+impl Source for Live {
+    fn next(&mut self) -> Pending<'_, Result<Option<Opened>, OpenError>> {
+        Box::pin(async {
+            let capture = match self.first.take() {
+                Some(first) => first,
+                None => {
+                    present(self.interface().to_owned()).await;
+                    Box::new(self.capture().map_err(|error| OpenError::Later(cannot(&error)))?)
+                }
+            };
+            Ok(Some(Opened::new(Reader::Packets(capture), self.spec.name.clone())))
+        })
+    }
+}
+
+impl Live {
+    fn interface(&self) -> &str {
+        &self.spec.endpoint.address
+    }
+
+    fn capture(&self) -> io::Result<Capture> {
+        let interface = self.interface();
+        let missing = || io::Error::new(io::ErrorKind::NotFound, "there is no such interface");
+        let device = match interface {
+            ANY => None,
+            name => Some(Device::find(name)?.ok_or_else(missing)?),
+        };
+        let (linktype, layer) = begins_with(device.map(|device| device.hardware_type));
+        let socket = self.context.opener.packet_socket(layer)?;
+        let most = match self.options.latency {
+            Latency::Blocks => SNAPLEN,
+            Latency::Low => SNAPLEN_LOW,
+        };
+        let snaplen = self.spec.snaplen.unwrap_or(most);
+        let ring = RingOptions {
+            snaplen,
+            octets: self.options.buffer.unwrap_or_else(|| self.context.limits.capture_octets())
+                / usize::from(self.options.rings),
+            latency: self.options.latency,
+        };
+        let exclusion = Exclusion {
+            beginning: match layer {
+                Layer::Whole if linktype == LinkType::ETHERNET => Beginning::Ethernet,
+                Layer::Whole => Beginning::Unknown,
+                Layer::Cut => Beginning::Network,
+            },
+            loopback: match device {
+                Some(device) => device.loopback.then_some(device.index),
+                None => Device::find("lo")?.map(|device| device.index),
+            },
+            snaplen,
+            filter: Vec::new(),
+        };
+        let ring = Ring::new(socket.clone(), &ring)?;
+        let name = self.spec.name.clone();
+        let exclusion = self.context.own_traffic.keep_out_of(name.clone(), socket.clone(), exclusion)?;
+        socket.bind(device.map(|device| device.index))?;
+        if let Some(share) = &self.spec.share {
+            join(share, &socket)?;
+        }
+        if let Some(device) = device.filter(|device| self.options.promiscuous && !device.loopback) {
+            socket.promiscuous(device.index)?;
+        }
+        if device.is_some_and(|device| !device.up) {
+            self.context.events.emit(Event::InterfaceDown { source: &name });
+        }
+        let own = (!self.spec.named).then(|| interface.into());
+        Ok(Capture {
+            device: device.map(|device| (interface.to_owned(), device.index)),
+            interface: Interface {
+                source: name.clone(),
+                name: own,
+                linktype,
+                snaplen: self.spec.snaplen.unwrap_or(0),
+                resolution: Resolution::NANOS,
+                fcs_len: None,
+                options: Bytes::new(),
+            },
+            name,
+            snaplen,
+            ring,
+            pool: Pool::new(BATCH.min(self.context.limits.piece_octets()), POOLED),
+            events: self.context.events.clone(),
+            _exclusion: exclusion,
+            state: State::default(),
+        })
+    }
+
+    /// What went wrong at start, and what to do about it.
+    fn fatal(&self, error: &io::Error) -> SourceError {
+        let interface = self.interface();
+        let permission = error.kind() == io::ErrorKind::PermissionDenied;
+        let why = match error.kind() {
+            io::ErrorKind::PermissionDenied => format!(
+                "capturing on {interface} needs the right CAP_NET_RAW; grant it in one of three ways: \
+                 sudo setcap cap_net_raw+ep {program}, or under systemd AmbientCapabilities=CAP_NET_RAW, \
+                 or run it as root (sudo)",
+                program = program(),
+            ),
+            io::ErrorKind::NotFound => {
+                format!("there is no interface {interface}; `pcaphub interfaces` lists those that there are")
+            }
+            io::ErrorKind::Unsupported => {
+                "live capture is not supported on this system yet; use exec:'tcpdump -i NAME -U -w -'".into()
+            }
+            io::ErrorKind::OutOfMemory => {
+                format!(
+                    "cannot capture on {interface}: no memory for its ring; make it smaller, e.g. buffer=8MiB (-B 8192)"
+                )
+            }
+            _ => cannot(error),
+        };
+        SourceError { permission, ..SourceError::because(&self.spec, why) }
+    }
+}
+
+/// Shares the packets with the other rings of the source; makes the group if it is the first.
+fn join(share: &Share, socket: &PacketSocket) -> io::Result<()> {
+    let mut group = share.group.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(id) = *group
+        && socket.share(Some(id)).is_ok()
+    {
+        return Ok(());
+    }
+    // The first, or all that were in the group are gone with their interface.
+    *group = Some(socket.share(None)?);
+    Ok(())
+}
+
+/// Returns once the interface is there.
+async fn present(interface: String) {
+    while interface != ANY && !matches!(Device::find(&interface), Ok(Some(_))) {
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+fn cannot(error: &io::Error) -> String {
+    format!("cannot capture: {error}")
+}
+
+/// The path of this program, to paste.
+fn program() -> String {
+    std::env::current_exe().map_or_else(|_| "pcaphub".into(), |path| path.display().to_string())
+}
+
+/// The linktype of an interface by its hardware type (ARPHRD_), and what of a packet is captured for
+/// it. `None`, and what has no linktype of its own, is cooked.
+fn begins_with(hardware_type: Option<u16>) -> (LinkType, Layer) {
+    match hardware_type {
+        // ETHER, LOOPBACK
+        Some(1 | 772) => (LinkType::ETHERNET, Layer::Whole),
+        // IEEE80211_RADIOTAP
+        Some(803) => (LinkType(127), Layer::Whole),
+        // PPP, RAWIP, TUNNEL, TUNNEL6, SIT, IPGRE, IP6GRE, NONE: IP packets behind whatever there is.
+        Some(512 | 519 | 768 | 769 | 776 | 778 | 823 | 65_534) => (LinkType::RAW, Layer::Cut),
+        _ => (LinkType::SLL2, Layer::Cut),
+    }
+}
+
+/// How many rings a source shares its packets between.
+pub(super) fn rings_of(spec: &SourceSpec) -> u16 {
+    options(spec).map_or(1, |options| options.rings)
+}
