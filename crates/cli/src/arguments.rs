@@ -8,6 +8,7 @@ use pcaphub::endpoint::{DEFAULT_PORT, Endpoint, EndpointError, Scheme};
 use pcaphub::limits::Limits;
 use pcaphub::plan::{self, Plan, PlanError, Reconnect, SinkSpec, SourceSpec, Value};
 use pcaphub::{sink, source};
+use pcaphub_core::pace::Pace;
 
 use crate::exit;
 use crate::help;
@@ -54,7 +55,6 @@ const NOT_BUILT: &[(&str, &str, &str)] = &[
 /// Options that are planned: which part is missing, and what to use meanwhile.
 const OPTIONS_NOT_BUILT: &[(&str, &str, &str, &str)] = &[
     ("filter", "-f", "packet filters", "; filter in the capturing tool, e.g. exec:'tcpdump -w - port 80'"),
-    ("pace", "--pace", "packet shaping", ""),
     ("profile", "--profile", "client profiles", "; use --format"),
     ("web", "--web", "the dashboard", "; send SIGUSR1 for the counts"),
     ("config", "--config", "the configuration file", "; give the endpoints on the command line"),
@@ -195,6 +195,11 @@ fn with_sources(verb: &'static str, about: &'static str, required: bool) -> Comm
                 .help("Stop after this many packets"),
         )
         .arg(text("duration", "duration", "TIME").help("Stop after this time"))
+        .arg(
+            text("pace", "pace", "PACE")
+                .help("How fast files go: 1x is their original speed, 10x, 100kpps, 50Mbit, max"),
+        )
+        .arg(text("loop", "loop", "N").help("How often files are read, or forever; times move on"))
         .args(not_built_arguments())
         .next_help_heading("Limits and messages")
         .arg(
@@ -448,6 +453,9 @@ fn endpoints(verb: Verb, matches: &ArgMatches) -> Result<(Vec<SourceSpec>, Vec<S
     for endpoint in own(verb, matches)? {
         sinks.push(sink::spec(endpoint)?);
     }
+    if let Some(pace) = option(matches, "pace", plan::pace)? {
+        set_pace(pace, &mut sources, &mut sinks);
+    }
     Ok((sources, sinks))
 }
 
@@ -504,15 +512,29 @@ fn with_options(
     Ok(endpoint)
 }
 
+/// `--pace` is that of what comes out of the merge, so that several files keep step. Beside live
+/// sources, it is that of each file: those cannot be slowed down.
+fn set_pace(pace: Pace, sources: &mut [SourceSpec], sinks: &mut [SinkSpec]) {
+    let live = |spec: &SourceSpec| !source::kind(spec).is_some_and(|kind| kind.waits_for_reader);
+    if sources.iter().any(live) {
+        let files = sources.iter_mut().filter(|spec| !live(spec));
+        files.for_each(|spec| spec.pace = spec.pace.or(Some(pace)));
+    } else {
+        sinks.iter_mut().for_each(|spec| spec.pace = spec.pace.or(Some(pace)));
+    }
+}
+
 /// A source with what the command line says of all sources, or of all interfaces, where it does not
 /// say it itself.
 fn with_source_options(mut endpoint: Endpoint, matches: &ArgMatches) -> Result<Endpoint, EndpointError> {
     let live = endpoint.scheme == Scheme::If;
+    let file = endpoint.scheme == Scheme::File;
     let buffer = matches.get_one::<u32>("buffer").map(|kib| format!("{kib}KiB"));
     let all = [
         ("snaplen", matches.get_one::<String>("snaplen").cloned()),
         ("promiscuous", (live && matches.get_flag("no-promiscuous")).then(|| "no".to_owned())),
         ("buffer", buffer.filter(|_| live)),
+        ("loop", matches.get_one::<String>("loop").filter(|_| file).cloned()),
     ];
     for (key, value) in all {
         if let Some(value) = value.filter(|_| endpoint.option(key).is_none()) {

@@ -52,6 +52,28 @@ impl Batch {
         self.options.get(start..start + packet.options_len as usize).unwrap_or_default()
     }
 
+    /// Keeps the packets of which `keep` says so; how many others there were.
+    pub fn retain(&mut self, mut keep: impl FnMut(&Packet) -> bool) -> u64 {
+        let before = self.packets.len();
+        self.packets.retain(|packet| keep(packet));
+        let out = before - self.packets.len();
+        if out > 0 {
+            self.verbatim = None;
+        }
+        out as u64
+    }
+
+    /// Some consecutive packets of it, as a batch that shares its octets.
+    pub fn part(&self, range: Range<usize>) -> Batch {
+        let packets = self.packets.get(range).unwrap_or_default().to_vec();
+        let options = if packets.iter().any(|packet| packet.options_len > 0) {
+            self.options.clone()
+        } else {
+            Vec::new()
+        };
+        Batch { buffer: self.buffer.clone(), packets, options, verbatim: None }
+    }
+
     /// Whether there is no packet in it.
     pub fn is_empty(&self) -> bool {
         self.packets.is_empty()

@@ -8,6 +8,8 @@ use pcaphub_core::feed::{FeedOptions, History, OnSlow, RingOptions};
 use pcaphub_core::format::Format;
 use pcaphub_core::linktype::LinkType;
 use pcaphub_core::merge::{MergeConfig, Order};
+use pcaphub_core::pace::Pace;
+use pcaphub_core::shape::Shape;
 
 use crate::endpoint::Scheme;
 use crate::framing;
@@ -26,11 +28,15 @@ pub(crate) struct FeedKey {
     on_slow: OnSlow,
     history: History,
     dedup: Option<Duration>,
+    shape: Shape,
+    pub(crate) pace: Option<Pace>,
 }
 
 impl PartialEq for FeedKey {
     fn eq(&self, other: &Self) -> bool {
-        let parts = |key: &FeedKey| (key.format, key.linktype, key.on_slow, key.history, key.dedup);
+        let parts = |key: &FeedKey| {
+            (key.format, key.linktype, key.on_slow, key.history, key.dedup, key.shape, key.pace)
+        };
         parts(self) == parts(other)
     }
 }
@@ -44,6 +50,8 @@ impl FeedKey {
             on_slow: spec.on_slow.unwrap_or(rule.default),
             history: spec.history,
             dedup: spec.dedup,
+            shape: spec.shape,
+            pace: spec.pace,
         }
     }
 
@@ -59,6 +67,7 @@ impl FeedKey {
             linktype: self.linktype,
             dedup: self.dedup,
             dedup_packets: limits.dedup_packets(),
+            shape: self.shape,
             chunk_octets: limits.piece_octets(),
         }
     }
@@ -84,8 +93,10 @@ pub(crate) fn replays(plan: &Plan) -> bool {
         sinks => sinks.iter().all(listens),
     };
     let files = plan.sources.iter().all(source::is_regular_file);
-    let alike = plan.sinks.iter().all(|sink| sink.history == History::None) && plan.count.is_none();
-    files && private && alike && plan.order != Some(Order::Arrival)
+    let alike = plan.sinks.iter().all(|sink| sink.history == History::None && sink.pace.is_none());
+    let once =
+        plan.count.is_none() && plan.sources.iter().all(|spec| spec.pace.is_none() && spec.repeat == 1);
+    files && private && alike && once && plan.order != Some(Order::Arrival)
 }
 
 /// What happens to slow subscribers where a sink does not say it.
@@ -118,7 +129,7 @@ pub(crate) fn merge_config(plan: &Plan) -> MergeConfig {
     let capacity_octets = plan.limits.merge_octets();
     let lane_octets = plan.limits.source_octets(plan.sources.len()) / 2;
     // One source needs no order; a listening one has several producers.
-    let files = plan.sources.iter().all(source::is_regular_file);
+    let files = plan.sources.iter().all(source::is_all_there);
     let alone = one && plan.sources.iter().filter_map(source::kind).all(|kind| kind.habit != Habit::Many);
     let order = match plan.order {
         None if alone => Order::Arrival,
@@ -144,7 +155,7 @@ pub(crate) fn reconnect(plan: &Plan, spec: &SourceSpec, kind: &SourceKind) -> Re
 /// what the merge may hold.
 pub(crate) fn budget(plan: &Plan, spec: &SourceSpec) -> usize {
     let sources = plan.sources.len();
-    if source::is_regular_file(spec) {
+    if source::is_all_there(spec) {
         4 * framing::read_octets(sources, plan.limits.piece_octets())
     } else if plan.order == Some(Order::Exact)
         && source::kind(spec).is_some_and(|kind| kind.habit == Habit::Many)

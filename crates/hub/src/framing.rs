@@ -74,6 +74,8 @@ pub struct Decoded {
     pub anomalies: AnomalyCounts,
     /// Octets consumed.
     pub octets: u64,
+    /// Packets that a filter of the source kept out, or that it was not to bring.
+    pub filtered: u64,
     /// Memory that the packets pin beyond a buffer of the pool's.
     pub large: Option<Taken>,
 }
@@ -199,6 +201,7 @@ impl Framing {
             dropped: dropped.since(&self.told.0),
             anomalies: anomalies.since(&self.told.1),
             octets: consumed as u64,
+            filtered: 0,
             large,
         };
         self.told = (dropped, anomalies);

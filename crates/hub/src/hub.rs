@@ -11,14 +11,15 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pcaphub_core::feed::{Announcements, Feed};
 use pcaphub_core::format::Format;
 use pcaphub_core::interface::Interfaces;
 use pcaphub_core::merge::{LaneId, Merge, Order, WhenIdle};
+use pcaphub_core::shape::{Shaper, Time};
 use pcaphub_core::stats::DropReason;
 use thiserror::Error;
 use tokio::sync::mpsc;
@@ -34,6 +35,7 @@ use crate::framing;
 use crate::gate::Gate;
 use crate::ingest::{Ingest, LAST_WORDS};
 use crate::opener::Opener;
+use crate::outlet::Outlet;
 use crate::own_traffic::OwnTraffic;
 use crate::plan::{Plan, PlanError, SinkSpec, SourceSpec};
 use crate::private::{self, Replay};
@@ -161,11 +163,14 @@ fn check(plan: &Plan) -> Result<(), PlanError> {
     }
     let lives = |kind: &SourceKind| !kind.waits_for_reader;
     let live = plan.sources.iter().find(|spec| source::kind(spec).is_some_and(lives));
-    let file = plan.sources.iter().find(|spec| source::is_regular_file(spec));
+    let unfit = |spec: &&SourceSpec| {
+        source::is_regular_file(spec) && spec.pace.is_none() && spec.shape.time == Time::Keep
+    };
+    let file = plan.sources.iter().find(unfit);
     if let (Some(live), Some(file)) = (live, file) {
         return refused(format!(
             "{} is a file with times of its own, and {} is live: one order by time cannot hold both; \
-             give the file time=now or --pace (packet shaping, not built yet), or serve them separately",
+             give the file time=now or pace=1x (--opt pace=1x, or --pace 1x), or serve them separately",
             file.name, live.name
         ));
     }
@@ -250,7 +255,10 @@ impl Hub {
             let reconnect = reconnect(&plan, &spec, kind);
             if !replay {
                 let budget = budget(&plan, &spec);
-                let intake = Intake { shared: shared.clone(), source: index, spec, gated, budget };
+                let shaper = Arc::new(Mutex::new(Shaper::new(spec.shape)));
+                let shared = shared.clone();
+                let repeat = Arc::default();
+                let intake = Intake { shared, source: index, spec, gated, budget, shaper, repeat };
                 running.spawn(Ingest::new(intake, reconnect).run(source, kind));
             }
         }
@@ -328,11 +336,11 @@ impl Hub {
         }
 
         // The path: batches in, one order, every feed.
-        let feeds = feeds.into_iter().map(|(key, feed)| (key.name, feed)).collect();
+        let outlets = feeds.into_iter().map(|(key, feed)| Outlet::new(key.name, feed, key.pace)).collect();
         let mut path = Path {
             merge: Merge::new(merge_config(&plan)),
             lanes: Lanes::new(&plan, &kinds),
-            feeds,
+            outlets,
             books: books.clone(),
             events: events.clone(),
             clock,
@@ -356,7 +364,7 @@ impl Hub {
             }
             loop {
                 let more = path.release();
-                if open_sources == 0 || path.packets_left == Some(0) {
+                if open_sources == 0 || path.packets_left == Some(0) || path.is_done() {
                     break;
                 }
                 // Under `wait`, nothing is taken in while a feed has no room: so sources wait too.
@@ -366,7 +374,7 @@ impl Hub {
                     () = outer.reached(Phase::Draining) => break,
                     () = until(deadline) => break,
                 }
-                let timer = path.merge.deadline().map(|deadline| clock.instant(deadline));
+                let timer = path.deadline();
                 tokio::select! {
                     biased;
                     () = outer.reached(Phase::Draining) => break,
@@ -399,7 +407,7 @@ impl Hub {
             path.last_words(&mut messages, open_sources, &mut errors).await;
         }
         drop(messages);
-        path.finish(&outer).await;
+        path.finish(&outer, deadline).await;
         stop_sinks.advance(Phase::Draining);
         let drained = async {
             while let Some(result) = delivering.join_next().await {
@@ -442,7 +450,7 @@ impl Hub {
 struct Path {
     merge: Merge<Ticket>,
     lanes: Lanes,
-    feeds: Vec<(Arc<str>, Feed)>,
+    outlets: Vec<Outlet>,
     books: Books,
     events: Events,
     clock: Clock,
@@ -481,7 +489,7 @@ impl Path {
     fn open_lanes(&mut self, plan: &Plan, kinds: &[&SourceKind]) {
         for (index, (spec, kind)) in plan.sources.iter().zip(kinds).enumerate() {
             if kind.habit != Habit::Many {
-                let when_idle = if source::is_regular_file(spec) { WhenIdle::Wait } else { WhenIdle::Hold };
+                let when_idle = if source::is_all_there(spec) { WhenIdle::Wait } else { WhenIdle::Hold };
                 self.open_lane(index, None, when_idle);
             }
         }
@@ -525,13 +533,14 @@ impl Path {
                 self.lane(source, stream);
                 self.books.source(source, |counts| counts.opened += 1);
                 if let Some(linktype) = linktype {
-                    self.feeds.iter().for_each(|(_, feed)| feed.expect_linktype(linktype));
+                    self.outlets.iter().for_each(|outlet| outlet.feed.expect_linktype(linktype));
                 }
             }
             Message::Packets { source, stream, decoded, arrival, ticket } => {
                 let packets = decoded.batch.packets.len() as u64;
                 self.books.source(source, |counts| {
-                    counts.decoded += packets + decoded.dropped.total();
+                    counts.decoded += packets + decoded.filtered + decoded.dropped.total();
+                    counts.filtered += decoded.filtered;
                     counts.held += packets;
                     counts.octets += decoded.octets;
                     counts.dropped.merge(&decoded.dropped);
@@ -575,7 +584,7 @@ impl Path {
     /// Publishes what the merge lets go now; whether there is more at once.
     fn release(&mut self) -> bool {
         let now = self.clock.now();
-        let Path { merge, lanes, feeds, books, packets_left, .. } = self;
+        let Path { merge, lanes, outlets, books, packets_left, .. } = self;
         let drained = books.sources(|sources| {
             merge.drain(now, STEP_OCTETS, &mut |batch, mut run, lane| {
                 let taken = run.len() as u64;
@@ -590,7 +599,7 @@ impl Path {
                     counts.forwarded += wanted;
                     counts.dropped.add(DropReason::Closed, taken - wanted);
                 }
-                feeds.iter_mut().for_each(|(_, feed)| feed.push(batch, run.clone(), now));
+                outlets.iter_mut().for_each(|outlet| outlet.push(batch, run.clone(), now));
             })
         });
         self.flush();
@@ -599,13 +608,13 @@ impl Path {
 
     fn flush(&mut self) {
         let now = self.clock.now();
-        for (name, feed) in &mut self.feeds {
-            feed.flush(now);
-            if let Some(other) = feed.take_mismatch() {
-                let linktype = feed.ring().linktype();
+        for outlet in &mut self.outlets {
+            outlet.flush(now);
+            if let Some(other) = outlet.feed.take_mismatch() {
+                let linktype = outlet.feed.ring().linktype();
                 let has: &(dyn std::fmt::Display + Sync) =
                     linktype.as_ref().map_or(&"no packets", |linktype| linktype);
-                self.events.emit(Event::LinkTypeMismatch { sink: name, has, other });
+                self.events.emit(Event::LinkTypeMismatch { sink: &outlet.name, has, other });
             }
         }
         let early = self.merge.counts().released_early;
@@ -617,10 +626,34 @@ impl Path {
     }
 
     /// Returns once every feed has room; at once, unless one is to wait for its subscribers.
-    async fn room(&self) {
-        for (_, feed) in &self.feeds {
-            std::future::poll_fn(|cx| feed.ring().poll_room(cx)).await;
+    async fn room(&mut self) {
+        loop {
+            for outlet in &self.outlets {
+                std::future::poll_fn(|cx| outlet.feed.ring().poll_room(cx)).await;
+            }
+            if self.outlets.iter().all(Outlet::has_room) {
+                return;
+            }
+            until(self.due()).await;
+            self.flush();
         }
+    }
+
+    /// Whether no feed takes any more packets.
+    fn is_done(&self) -> bool {
+        self.outlets.iter().all(|outlet| outlet.feed.is_done())
+    }
+
+    /// When there is something to do if no message comes.
+    fn deadline(&self) -> Option<tokio::time::Instant> {
+        let merge = self.merge.deadline().map(|deadline| self.clock.instant(deadline));
+        [merge, self.due()].into_iter().flatten().min()
+    }
+
+    /// When the next packet of a paced feed is due.
+    fn due(&self) -> Option<tokio::time::Instant> {
+        let due = self.outlets.iter().filter_map(Outlet::deadline).min();
+        due.map(|due| self.clock.instant(due))
     }
 
     /// What live captures had in their rings when the hub was told to end.
@@ -640,7 +673,7 @@ impl Path {
     }
 
     /// Lets everything go that is still held, and ends the feeds.
-    async fn finish(&mut self, outer: &Shutdown) {
+    async fn finish(&mut self, outer: &Shutdown, deadline: Option<tokio::time::Instant>) {
         self.merge.release_all();
         while self.release() {
             // Once told to stop, a stalled subscriber does not hold up the end; what is held is
@@ -649,9 +682,19 @@ impl Path {
                 biased;
                 () = self.room() => {}
                 () = outer.reached(Phase::Draining) => {}
+                () = until(deadline) => {}
             }
         }
-        self.feeds.iter().for_each(|(_, feed)| feed.ring().end());
+        while let Some(due) = self.due() {
+            tokio::select! {
+                biased;
+                () = outer.reached(Phase::Draining) => self.outlets.iter_mut().for_each(Outlet::abandon),
+                () = until(deadline) => self.outlets.iter_mut().for_each(Outlet::abandon),
+                () = until(Some(due)) => {}
+            }
+            self.flush();
+        }
+        self.outlets.iter().for_each(|outlet| outlet.feed.ring().end());
     }
 }
 

@@ -74,8 +74,14 @@ impl Ingest {
             let in_a_circle = matches!(end, End::Circle);
             let why = match (end, self.reconnect) {
                 (End::Unwanted, _) => return None,
-                (End::Clean, Reconnect::Error | Reconnect::No) => return None,
+                (End::Clean, _) if self.intake.spec.repeat != 1 => {
+                    if !self.intake.repeat().turn() {
+                        return None;
+                    }
+                    continue;
+                }
                 (End::Clean, _) if habit == Habit::Once => return None,
+                (End::Clean, Reconnect::Error | Reconnect::No) => return None,
                 (End::Clean, Reconnect::Always) => "it closed".to_owned(),
                 (End::Silent, Reconnect::No) => return Some("it closed without a single octet".into()),
                 (End::Silent, _) if habit == Habit::Once => {
@@ -122,6 +128,9 @@ impl Ingest {
                 },
                 Some(ended) = streams.join_next() => {
                     producers.tidy();
+                    if self.intake.is_done() {
+                        return None;
+                    }
                     if self.reconnect == Reconnect::No && streams.is_empty() {
                         return ended.ok().flatten();
                     }

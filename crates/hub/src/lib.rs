@@ -32,4 +32,5 @@ pub mod write;
 pub mod private;
 pub mod sink;
 pub mod defaults;
+pub mod outlet;
 pub mod hub;

@@ -9,6 +9,8 @@ use pcaphub_core::feed::{History, OnSlow};
 use pcaphub_core::format::Format;
 use pcaphub_core::linktype::LinkType;
 use pcaphub_core::merge::Order;
+use pcaphub_core::pace::Pace;
+use pcaphub_core::shape::{Shape, Time};
 use thiserror::Error;
 
 use crate::endpoint::{Endpoint, EndpointError};
@@ -52,8 +54,12 @@ pub struct SourceSpec {
     pub clock_offset: i64,
     /// The local address to dial from.
     pub bind: Option<IpAddr>,
-    /// Octets of each packet that are kept.
-    pub snaplen: Option<u32>,
+    /// What is kept of its packets.
+    pub shape: Shape,
+    /// How fast they go; `None`: as fast as they come.
+    pub pace: Option<Pace>,
+    /// How often a file is read; 0 is for ever.
+    pub repeat: u64,
     /// Which of the rings of a live capture it is.
     pub share: Option<Share>,
 }
@@ -104,6 +110,10 @@ pub struct SinkSpec {
     pub bind: Option<IpAddr>,
     /// Whether a dialled sink that went away is dialled again.
     pub reconnect: Reconnect,
+    /// What is kept of its packets.
+    pub shape: Shape,
+    /// How fast they go; `None`: as fast as they come.
+    pub pace: Option<Pace>,
 }
 
 /// Whether a source that went away is opened again.
@@ -266,6 +276,66 @@ pub fn snaplen(text: &str) -> Value<u32> {
     }
 }
 
+/// `1/10`: one packet in ten.
+pub fn sample(text: &str) -> Value<u64> {
+    let every = text.strip_prefix("1/").and_then(|every| every.parse().ok()).filter(|every| *every > 0);
+    every.ok_or_else(|| "it is 1/N, e.g. 1/10 for one packet in ten".into())
+}
+
+/// A number of packets, 1 and more.
+pub fn count(text: &str) -> Value<u64> {
+    text.parse().ok().filter(|count| *count > 0).ok_or_else(|| "it is a number of packets above 0".into())
+}
+
+/// `keep`, `now`.
+pub fn time(text: &str) -> Value<Time> {
+    match text {
+        "keep" => Ok(Time::Keep),
+        "now" => Ok(Time::Now),
+        _ => Err("it is keep or now".into()),
+    }
+}
+
+/// `3`, or `forever`, which is 0.
+pub fn repeat(text: &str) -> Value<u64> {
+    match text {
+        "forever" => Ok(0),
+        number => number
+            .parse()
+            .ok()
+            .filter(|times| *times > 0)
+            .ok_or_else(|| "it is how often, e.g. 3, or forever".into()),
+    }
+}
+
+/// `max`, `1x`, `0.5x`, `100kpps`, `50Mbit`.
+pub fn pace(text: &str) -> Value<Pace> {
+    let wrong =
+        || "it is max, a speed such as 1x or 10x, or a rate such as 500pps, 100kpps or 50Mbit".to_owned();
+    if text == "max" {
+        return Ok(Pace::Max);
+    }
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let number: f64 = number.parse().map_err(|_| wrong())?;
+    let (scale, unit) = match unit.chars().next() {
+        Some('k' | 'K') => (1e3, unit.get(1..).unwrap_or_default()),
+        Some('M') => (1e6, unit.get(1..).unwrap_or_default()),
+        Some('G') => (1e9, unit.get(1..).unwrap_or_default()),
+        _ => (1.0, unit),
+    };
+    let rate = number * scale;
+    if !(1e-6..=1e15).contains(&rate) {
+        return Err(wrong());
+    }
+    match unit {
+        "x" if scale == 1.0 => Ok(Pace::Times(rate)),
+        "pps" => Ok(Pace::Packets(rate)),
+        "bit" | "bps" | "bit/s" => Ok(Pace::Bits(rate)),
+        _ => Err(wrong()),
+    }
+}
+
 /// What libpcap and its readers take.
 const MAX_SNAPLEN: u32 = 262_144;
 
@@ -355,11 +425,6 @@ impl<'a> Reading<'a> {
 /// Options that DESIGN names and this version lacks: key, missing part, what to use meanwhile.
 const NOT_BUILT: &[(&str, &str, &str)] = &[
     ("filter", "packet filters", "; filter in the capturing tool, e.g. exec:'tcpdump -w - port 80'"),
-    ("sample", "packet shaping", ""),
-    ("count", "packet shaping", "; use -c COUNT"),
-    ("pace", "packet shaping", ""),
-    ("loop", "packet shaping", ""),
-    ("time", "packet shaping", ""),
     ("keylog", "decryption secrets", ""),
     ("secrets", "decryption secrets", ""),
     ("profile", "client profiles", "; use format="),
@@ -383,6 +448,17 @@ mod tests {
         assert_eq!(offset("-1500ms"), Ok(-1_500_000_000));
         assert_eq!(duration("0.5"), Ok(Duration::from_millis(500)));
         assert!(duration("-1").is_err());
+    }
+
+    #[test]
+    fn paces_are_speeds_or_rates() {
+        assert_eq!(pace("max"), Ok(Pace::Max));
+        assert_eq!(pace("0.5x"), Ok(Pace::Times(0.5)));
+        assert_eq!(pace("100kpps"), Ok(Pace::Packets(100_000.0)));
+        assert_eq!(pace("50Mbit"), Ok(Pace::Bits(50_000_000.0)));
+        for wrong in ["", "x", "0x", "10", "10kx", "-1x", "1e9pps", "5 pps", "nanx"] {
+            assert!(pace(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

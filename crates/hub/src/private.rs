@@ -17,6 +17,7 @@ use pcaphub_core::format::Format;
 use pcaphub_core::interface::Interfaces;
 use pcaphub_core::linktype::LinkType;
 use pcaphub_core::merge::{LaneId, Merge, MergeConfig, Order, WhenIdle};
+use pcaphub_core::shape::Shaper;
 use pcaphub_core::stats::DropCounts;
 use pcaphub_sys::PeerState;
 use tokio::task::JoinSet;
@@ -99,6 +100,7 @@ struct Track {
     lane: LaneId,
     reader: Box<dyn Read + Send>,
     framing: Framing,
+    shaper: Shaper,
     ended: bool,
 }
 
@@ -271,7 +273,7 @@ impl Replay {
             if let Err(error) = deliver(feed, None) {
                 break Err(error);
             }
-            if ended || self.shutdown.phase() > Phase::Running {
+            if ended || feed.is_done() || self.shutdown.phase() > Phase::Running {
                 break Ok(());
             }
         };
@@ -282,6 +284,9 @@ impl Replay {
     /// Merges and encodes one step's worth of what was read.
     fn step(&self, feed: &mut Feed, tracks: &[Track], merge: &mut Merge<()>) {
         let now = self.clock.now();
+        if feed.wants_wall_clock() {
+            feed.set_wall_clock(wall_clock());
+        }
         let mut forwarded = vec![0u64; tracks.len()];
         merge.drain(now, STEP_OCTETS, &mut |batch, run, lane| {
             // Lanes were opened in the order of the tracks, and none is opened later.
@@ -311,6 +316,7 @@ impl Replay {
                 reader,
                 framing: Framing::new(self.pool.clone(), options, interfaces.clone(), spec.clock_offset)
                     .with_allowance(self.allowance.clone()),
+                shaper: Shaper::new(spec.shape),
                 ended: false,
             })
         };
@@ -335,10 +341,10 @@ impl Replay {
             Ok(n) => {
                 let decoder = track.framing.decoder();
                 let stream = decoder.format().zip(decoder.linktype());
-                let direct = direct.zip(stream).and_then(|(feed, (format, linktype))| {
-                    feed.takes_records(format, linktype).then_some(feed)
-                });
-                let (decoded, result) = match direct {
+                let direct = direct.filter(|_| track.shaper.is_idle()).zip(stream).and_then(
+                    |(feed, (format, linktype))| feed.takes_records(format, linktype).then_some(feed),
+                );
+                let (mut decoded, result) = match direct {
                     None => track.framing.received(n, wall_clock()),
                     Some(feed) => {
                         let ((records, packets), decoded, result) = track.framing.forwarded(n, wall_clock());
@@ -349,9 +355,14 @@ impl Replay {
                         (decoded, result)
                     }
                 };
+                decoded.filtered = track.shaper.choose(&mut decoded.batch);
+                track.shaper.alter(&mut decoded.batch, wall_clock());
                 self.count(index, &decoded, passed_on);
                 if !decoded.batch.is_empty() {
                     merge.push(track.lane, Arc::new(decoded.batch), self.clock.now(), ());
+                }
+                if track.shaper.is_done() {
+                    self.end(track, merge);
                 }
                 result.map_err(|error| error.to_string())
             }
@@ -376,7 +387,8 @@ impl Replay {
     fn count(&self, index: usize, decoded: &Decoded, passed_on: u64) {
         self.books.source(index, |counts| {
             let packets = decoded.batch.packets.len() as u64;
-            counts.decoded += packets + passed_on + decoded.dropped.total();
+            counts.decoded += packets + passed_on + decoded.filtered + decoded.dropped.total();
+            counts.filtered += decoded.filtered;
             counts.forwarded += passed_on;
             counts.held += packets;
             counts.octets += decoded.octets;

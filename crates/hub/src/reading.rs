@@ -5,14 +5,17 @@
 
 use std::fmt;
 use std::io::Read;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use pcaphub_core::buffer::Pool;
 use pcaphub_core::format::Format;
 use pcaphub_core::interface::Interfaces;
 use pcaphub_core::linktype::LinkType;
+use pcaphub_core::pace::Pacer;
+use pcaphub_core::repeat::Repeat;
+use pcaphub_core::shape::Shaper;
 use pcaphub_core::stats::DropReason;
 use pcaphub_core::time::Monotonic;
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -123,9 +126,27 @@ pub struct Intake {
     pub gated: bool,
     /// What each stream may have in the queue and the merge, in octets.
     pub budget: usize,
+    /// What is kept of its packets, counted over all its streams.
+    pub shaper: Arc<Mutex<Shaper>>,
+    /// How far a file that is read again and again has come.
+    pub repeat: Arc<Mutex<Repeat>>,
 }
 
 impl Intake {
+    /// Whether it has brought all the packets that it may.
+    pub fn is_done(&self) -> bool {
+        self.shaper().is_done()
+    }
+
+    /// Its turns.
+    pub fn repeat(&self) -> MutexGuard<'_, Repeat> {
+        self.repeat.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn shaper(&self) -> MutexGuard<'_, Shaper> {
+        self.shaper.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Hands a message to the hub; that it no longer listens is found by its shutdown.
     pub async fn send(&self, message: Message) {
         let _ = self.shared.queue.send(message).await;
@@ -159,6 +180,7 @@ pub struct Reading {
     presence: Option<Arc<Presence>>,
     /// Of a stream that may come from a hub.
     circle: Option<Circle>,
+    pacer: Option<Pacer>,
     announced: bool,
     released: bool,
     /// Whether it was told that it has too many interfaces.
@@ -174,13 +196,15 @@ impl Reading {
         let kind = source::kind(&intake.spec);
         let options = decoder_options(name, intake.spec.named, intake.spec.linktype);
         let interfaces = shared.interfaces.clone();
+        let offset = intake.spec.clock_offset.saturating_add(intake.repeat().shift());
         Reading {
-            framing: Framing::new(shared.pool.clone(), options, interfaces, intake.spec.clock_offset)
+            framing: Framing::new(shared.pool.clone(), options, interfaces, offset)
                 .with_allowance(shared.large.clone()),
             budget: Arc::new(Semaphore::new(intake.budget)),
             presence,
             circle: (shared.sends && kind.is_some_and(|kind| kind.habit != Habit::Once))
                 .then(Circle::default),
+            pacer: intake.spec.pace.map(Pacer::new),
             announced: false,
             limit_told: false,
             released: !intake.gated,
@@ -291,6 +315,7 @@ impl Reading {
         }
         self.announce(true).await;
         match self.framing.finish() {
+            Ok(()) if self.intake.spec.repeat != 1 => End::Clean,
             Ok(()) => {
                 self.intake
                     .shared
@@ -334,26 +359,72 @@ impl Reading {
         match verdict.unwrap_or(Verdict::Fine(0)) {
             Verdict::Fine(held_back) => decoded.dropped.add(DropReason::Circle, held_back),
             Verdict::Circle => {
+                self.shape(&mut decoded);
                 self.pass_on(decoded).await?;
                 return Err(End::Circle);
             }
         }
-        self.pass_on(decoded).await
+        if self.intake.spec.repeat != 1 {
+            self.intake.repeat().saw(&decoded.batch);
+        }
+        self.shape(&mut decoded);
+        match self.pacer.is_some() {
+            true => self.paced(decoded).await?,
+            false => self.pass_on(decoded).await?,
+        }
+        if self.intake.is_done() { Err(End::Unwanted) } else { Ok(()) }
     }
 
-    async fn pass_on(&mut self, mut decoded: Decoded) -> Progress {
-        let nothing =
-            decoded.batch.is_empty() && decoded.dropped.total() == 0 && decoded.anomalies.total() == 0;
-        if nothing {
-            return Ok(());
+    /// Leaves out what is not to be kept.
+    fn shape(&self, decoded: &mut Decoded) {
+        decoded.filtered += self.intake.shaper().choose(&mut decoded.batch);
+    }
+
+    /// Passes packets on when they are due.
+    async fn paced(&mut self, mut decoded: Decoded) -> Progress {
+        self.admitted().await?;
+        let (clock, shutdown) = (self.intake.shared.clock, self.intake.shared.shutdown.clone());
+        let batch = std::mem::take(&mut decoded.batch);
+        let large = decoded.large.take();
+        self.pass_on(decoded).await?;
+        let mut start = 0;
+        for (index, packet) in batch.packets.iter().enumerate() {
+            let Some(pacer) = &mut self.pacer else { break };
+            let due = pacer.due(packet.timestamp, packet.caplen, clock.now());
+            if due <= clock.now() {
+                continue;
+            }
+            self.pass_on(Decoded { batch: batch.part(start..index), ..Decoded::default() }).await?;
+            start = index;
+            tokio::select! {
+                () = tokio::time::sleep_until(clock.instant(due)) => {}
+                () = shutdown.reached(Phase::Draining) => return Err(End::Unwanted),
+            }
         }
-        let shared = &self.intake.shared;
+        let batch = batch.part(start..batch.packets.len());
+        self.pass_on(Decoded { batch, large, ..Decoded::default() }).await
+    }
+
+    /// Returns once somebody is there to read.
+    async fn admitted(&mut self) -> Progress {
         if !self.released {
+            let shared = &self.intake.shared;
             tokio::select! {
                 () = shared.gate.passed() => self.released = true,
                 () = shared.shutdown.reached(Phase::Draining) => return Err(End::Unwanted),
             }
         }
+        Ok(())
+    }
+
+    async fn pass_on(&mut self, mut decoded: Decoded) -> Progress {
+        let counts = decoded.dropped.total() + decoded.anomalies.total() + decoded.filtered;
+        if decoded.batch.is_empty() && counts == 0 {
+            return Ok(());
+        }
+        self.admitted().await?;
+        self.intake.shaper().alter(&mut decoded.batch, wall_clock());
+        let shared = &self.intake.shared;
         if decoded.dropped.of(DropReason::InterfaceLimit) > 0
             && !std::mem::replace(&mut self.limit_told, true)
         {

@@ -19,8 +19,9 @@ use crate::format::Format;
 use crate::interface::{Interface, InterfaceId, Interfaces};
 use crate::linktype::LinkType;
 use crate::packet::Packet;
+use crate::shape::{Shape, Shaper};
 use crate::stats::{DropCounts, DropReason};
-use crate::time::{Monotonic, Resolution};
+use crate::time::{Monotonic, Resolution, Timestamp};
 
 /// What a feed is made of.
 #[derive(Debug, Clone)]
@@ -33,6 +34,8 @@ pub struct FeedOptions {
     pub dedup: Option<Duration>,
     /// How many packets are remembered for that, of about 100 octets each.
     pub dedup_packets: usize,
+    /// What is kept of its packets.
+    pub shape: Shape,
     /// A chunk is published at the latest when it has this many octets: [`CHUNK_OCTETS`], or less
     /// where memory is short.
     pub chunk_octets: usize,
@@ -70,6 +73,8 @@ pub struct Feed {
     by_interface: Vec<(InterfaceId, u64)>,
     dropped: DropCounts,
     mismatched: Option<LinkType>,
+    shaper: Shaper,
+    wall_clock: Timestamp,
 }
 
 impl Feed {
@@ -100,6 +105,8 @@ impl Feed {
             by_interface: Vec::new(),
             dropped: DropCounts::default(),
             mismatched: None,
+            shaper: Shaper::new(options.shape),
+            wall_clock: Timestamp::ZERO,
         }
     }
 
@@ -124,12 +131,46 @@ impl Feed {
         self.mismatched.take()
     }
 
+    /// Whether its packets get the time at which they are pushed.
+    pub fn wants_wall_clock(&self) -> bool {
+        self.shaper.alters()
+    }
+
+    /// That time, from now on.
+    pub fn set_wall_clock(&mut self, now: Timestamp) {
+        self.wall_clock = now;
+    }
+
+    /// Whether it has had all the packets that it may have.
+    pub fn is_done(&self) -> bool {
+        self.shaper.is_done()
+    }
+
+    /// Loses packets that could not be pushed.
+    pub fn lose(&mut self, reason: DropReason, packets: u64) {
+        self.dropped.add(reason, packets);
+    }
+
     /// Takes over a run of packets of a batch.
     pub fn push(&mut self, batch: &Batch, run: Range<usize>, now: Monotonic) {
+        if self.shaper.is_idle() {
+            return self.push_run(batch, run, now);
+        }
+        let mut start = run.start;
+        for index in run.clone() {
+            if !self.shaper.keeps() {
+                self.push_run(batch, start..index, now);
+                start = index + 1;
+            }
+        }
+        self.push_run(batch, start..run.end, now);
+    }
+
+    fn push_run(&mut self, batch: &Batch, run: Range<usize>, now: Monotonic) {
         let Some(packets) = batch.packets.get(run) else { return };
         let Some(first) = packets.first() else { return };
         match &batch.verbatim {
-            Some(verbatim) if self.carries(verbatim) && self.dedup.is_none() => {
+            Some(verbatim) if self.takes_as_they_are() && self.carries(verbatim) => {
                 let whole = packets.len() == batch.packets.len();
                 let octets = if whole { verbatim.octets.clone() } else { records_of(packets) };
                 if whole && (self.octets.is_empty() || octets.len() >= WORTH_SHARING) {
@@ -164,7 +205,13 @@ impl Feed {
 
     /// Whether records of this format and linktype can be [pushed as they are](Self::push_records).
     pub fn takes_records(&mut self, format: Format, linktype: LinkType) -> bool {
-        format != Format::PcapNg && format == self.format && self.dedup.is_none() && self.admits(linktype)
+        let alike = format != Format::PcapNg && format == self.format;
+        alike && self.shaper.is_idle() && self.takes_as_they_are() && self.admits(linktype)
+    }
+
+    /// Whether records need no look, one by one.
+    fn takes_as_they_are(&self) -> bool {
+        self.dedup.is_none() && !self.shaper.alters()
     }
 
     /// Takes over `packets` whole records of a stream whose records it
@@ -225,6 +272,8 @@ impl Feed {
     }
 
     fn encode(&mut self, batch: &Batch, packet: &Packet) {
+        let altered = self.shaper.alters().then(|| self.shaper.altered(packet, self.wall_clock));
+        let packet = altered.as_ref().unwrap_or(packet);
         self.learn(packet.interface);
         let Some(interface) = self.known.get(packet.interface.0 as usize) else {
             self.dropped.add(DropReason::InterfaceLimit, 1);

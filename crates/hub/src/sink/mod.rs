@@ -26,7 +26,7 @@ use crate::pen::Pen;
 use crate::plan::{self, Key, PlanError, Reading, Reconnect, SinkSpec};
 use crate::private::Replay;
 use crate::shutdown::Shutdown;
-use crate::source::Pending;
+use crate::source::{Pending, SHAPING, shape};
 
 /// What a sink is opened with.
 #[derive(Clone)]
@@ -255,7 +255,7 @@ pub fn spec(endpoint: Endpoint) -> Result<SinkSpec, PlanError> {
             instead: "; give a file name",
         });
     }
-    let options = Reading::new(&endpoint, &[COMMON, kind.keys])?;
+    let options = Reading::new(&endpoint, &[COMMON, SHAPING, kind.keys])?;
     let name = options.value("name", |text| Ok(text.to_owned()))?;
     Ok(SinkSpec {
         name: name.unwrap_or_else(|| endpoint.to_string()).into(),
@@ -268,6 +268,8 @@ pub fn spec(endpoint: Endpoint) -> Result<SinkSpec, PlanError> {
         deny: options.value("deny", plan::networks)?.unwrap_or_default(),
         bind: options.value("bind", plan::address)?,
         reconnect: options.value("reconnect", plan::reconnect)?.unwrap_or(Reconnect::Error),
+        shape: shape(&options)?,
+        pace: options.value("pace", plan::pace)?,
         endpoint,
     })
 }

@@ -21,6 +21,29 @@ impl Source for Once {
     }
 }
 
+/// Yields a file again and again.
+struct Repeated {
+    spec: SourceSpec,
+    opener: Arc<dyn Opener>,
+    turn: u64,
+    /// The first reader, which was opened at start.
+    first: Option<Box<dyn Read + Send>>,
+}
+
+impl Source for Repeated {
+    fn next(&mut self) -> Pending<'_, Result<Option<Opened>, OpenError>> {
+        self.turn += 1;
+        if self.spec.repeat != 0 && self.turn > self.spec.repeat {
+            return Box::pin(std::future::ready(Ok(None)));
+        }
+        let again = || read(Path::new(&self.spec.endpoint.address), self.opener.as_ref());
+        let reader = self.first.take().map_or_else(again, Ok);
+        let opened = reader.map(|reader| Some(Opened::new(Reader::Blocking(reader), self.spec.name.clone())));
+        let failed = |error| OpenError::Never(format!("cannot read it again: {error}"));
+        Box::pin(std::future::ready(opened.map_err(failed)))
+    }
+}
+
 pub(super) fn once(spec: &SourceSpec, reader: Box<dyn Read + Send>) -> Box<dyn Source> {
     let reader = Reader::Blocking(reader);
     Box::new(Once(Some(Opened::new(reader, spec.name.clone()))))
@@ -32,10 +55,18 @@ pub(super) fn open(spec: &SourceSpec, context: &Context) -> Result<Box<dyn Sourc
     let cannot = |error: io::Error| SourceError::io(spec, "cannot read it", &error);
     let metadata = std::fs::metadata(path).map_err(cannot)?;
     if !metadata.is_file() && !metadata.is_dir() {
+        if spec.repeat != 1 {
+            return Err(SourceError::because(spec, "only a regular file can be read again (loop=)"));
+        }
         let late = Late { path: path.into(), opener: context.opener.clone(), file: None };
         return Ok(once(spec, Box::new(late)));
     }
-    Ok(once(spec, read(path, context.opener.as_ref()).map_err(cannot)?))
+    let first = read(path, context.opener.as_ref()).map_err(cannot)?;
+    if spec.repeat != 1 {
+        let (spec, opener) = (spec.clone(), context.opener.clone());
+        return Ok(Box::new(Repeated { turn: 0, first: Some(first), spec, opener }));
+    }
+    Ok(once(spec, first))
 }
 
 /// The unpacked octets of a file.

@@ -146,7 +146,7 @@ impl Live {
             Latency::Blocks => SNAPLEN,
             Latency::Low => SNAPLEN_LOW,
         };
-        let snaplen = self.spec.snaplen.unwrap_or(most);
+        let snaplen = self.spec.shape.snaplen.unwrap_or(most);
         let ring = RingOptions {
             snaplen,
             octets: self.options.buffer.unwrap_or_else(|| self.context.limits.capture_octets())
@@ -186,7 +186,7 @@ impl Live {
                 source: name.clone(),
                 name: own,
                 linktype,
-                snaplen: self.spec.snaplen.unwrap_or(0),
+                snaplen: self.spec.shape.snaplen.unwrap_or(0),
                 resolution: Resolution::NANOS,
                 fcs_len: None,
                 options: Bytes::new(),

@@ -22,6 +22,7 @@ use std::sync::Arc;
 use pcaphub_core::batch::Batch;
 use pcaphub_core::interface::Interfaces;
 use pcaphub_core::linktype::LinkType;
+use pcaphub_core::shape::Shape;
 use pcaphub_core::stats::DropCounts;
 use thiserror::Error;
 use tokio::io::AsyncRead;
@@ -166,10 +167,31 @@ const LINKTYPE: Key =
 const CLOCK_OFFSET: Key = Key { name: "clock-offset", help: "added to every packet's time, e.g. -1.5s" };
 const RECONNECT: Key = Key { name: "reconnect", help: "error, always or no" };
 const SNAPLEN: Key = Key { name: "snaplen", help: "octets of each packet that are kept (-s)" };
+const SAMPLE: Key = Key { name: "sample", help: "1/N: one packet in N" };
+const COUNT: Key = Key { name: "count", help: "so many packets, and then no more" };
+const TIME: Key = Key { name: "time", help: "now: packets get the time at which they pass; keep their own" };
+const PACE: Key = Key { name: "pace", help: "1x is the original speed, 10x, 100kpps, 50Mbit, max" };
+const LOOP: Key = Key { name: "loop", help: "how often it is read, or forever; times move on" };
 const BIND: Key = Key { name: "bind", help: "local address to dial from" };
 
 /// Options of every source.
-pub const COMMON: &[Key] = &[NAME, LINKTYPE, CLOCK_OFFSET, SNAPLEN];
+pub const COMMON: &[Key] = &[NAME, LINKTYPE, CLOCK_OFFSET, SNAPLEN, SAMPLE, COUNT, TIME, PACE];
+
+/// Options that every sink has, too.
+pub(crate) const SHAPING: &[Key] = &[SNAPLEN, SAMPLE, COUNT, TIME, PACE];
+
+/// What is to be kept of an endpoint's packets.
+///
+/// # Errors
+/// A value that cannot be read.
+pub(crate) fn shape(options: &Reading<'_>) -> Result<Shape, PlanError> {
+    Ok(Shape {
+        sample: options.value("sample", plan::sample)?,
+        count: options.value("count", plan::count)?,
+        snaplen: options.value("snaplen", plan::snaplen)?,
+        time: options.value("time", plan::time)?.unwrap_or_default(),
+    })
+}
 
 /// Every kind of source that is built.
 pub static SOURCES: &[SourceKind] = &[
@@ -177,7 +199,7 @@ pub static SOURCES: &[SourceKind] = &[
         scheme: Scheme::File,
         example: "PATH",
         help: "a pcap or pcapng file, also .gz, .zst, .lz4, or a FIFO",
-        keys: &[],
+        keys: &[LOOP],
         habit: Habit::Once,
         can_wait: true,
         waits_for_reader: true,
@@ -349,7 +371,9 @@ pub fn spec(endpoint: Endpoint) -> Result<SourceSpec, PlanError> {
         linktype: options.value("linktype", plan::linktype)?,
         clock_offset: options.value("clock-offset", plan::offset)?.unwrap_or(0),
         bind: options.value("bind", plan::address)?,
-        snaplen: options.value("snaplen", plan::snaplen)?,
+        shape: shape(&options)?,
+        pace: options.value("pace", plan::pace)?,
+        repeat: options.value("loop", plan::repeat)?.unwrap_or(1),
         share: None,
         endpoint,
     };
@@ -379,6 +403,11 @@ pub fn parts(spec: SourceSpec) -> Vec<SourceSpec> {
     let group = Arc::default();
     let share = |number| plan::Share { number, of: rings, group: Arc::clone(&group) };
     (1..=rings).map(|number| SourceSpec { share: Some(share(number)), ..spec.clone() }).collect()
+}
+
+/// Whether it never has nothing to read: a regular file, as fast as possible.
+pub fn is_all_there(spec: &SourceSpec) -> bool {
+    spec.pace.is_none() && is_regular_file(spec)
 }
 
 /// Whether it is a regular file, whose packets are all there already.
