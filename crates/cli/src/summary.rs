@@ -20,6 +20,9 @@ fn text(report: &Report) -> String {
     for source in &report.sources {
         let name = escaped(&source.name, 80);
         let mut line = format!("{} packets from {name}", source.decoded);
+        if source.filtered > 0 {
+            line += &format!(", {} left out", source.filtered);
+        }
         for (reason, n) in &source.dropped {
             line += &format!(", {n} dropped: {}", reason.replace('_', " "));
         }

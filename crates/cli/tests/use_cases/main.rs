@@ -14,4 +14,5 @@ mod late;
 mod manners;
 mod pushing;
 mod serving;
+mod shaping;
 mod slow;

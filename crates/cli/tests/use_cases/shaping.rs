@@ -1,0 +1,170 @@
+//! Packets shaped on their way: cut, sampled, counted, paced, played again, with other times.
+
+use std::io::Read;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::harness::*;
+
+const BEGIN: u64 = 1_700_000_000_000_000;
+
+/// What `pipe CAPTURE ARGUMENTS --to FILE MORE` writes, and its counts.
+fn piped(capture: &[Packet], before: &[&str], after: &[&str]) -> (Vec<Packet>, serde_json::Value) {
+    let folder = folder();
+    let path = file(&folder, "in.pcap", &pcap(capture));
+    let out = folder.path().join("out.pcap");
+    let words = [&["pipe", path.to_str().unwrap()], before, &["--to", out.to_str().unwrap()], after].concat();
+    let words = [words.as_slice(), &["--stats", "json"]].concat();
+    let output = run(&words, b"");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    let counts = closed(said.lines().find(|line| line.starts_with("{\"sources\"")).unwrap());
+    (read_pcap(&std::fs::read(out).unwrap()), counts)
+}
+
+#[test]
+fn a_source_or_a_sink_keeps_one_packet_in_so_many_and_so_many_octets_of_each() {
+    let capture = packets(1, 1000, BEGIN, 10);
+    for (before, after) in [
+        (vec!["--opt", "sample=1/10", "--opt", "snaplen=42"], vec![]),
+        (vec![], vec!["--opt", "sample=1/10", "--opt", "snaplen=42"]),
+    ] {
+        let (kept, counts) = piped(&capture, &before, &after);
+        let wanted: Vec<_> = capture.iter().step_by(10).map(|packet| packet.micros).collect();
+        assert_eq!(kept.iter().map(|packet| packet.micros).collect::<Vec<_>>(), wanted);
+        assert!(
+            kept.iter()
+                .zip(capture.iter().step_by(10))
+                .all(|(kept, whole)| kept.octets == whole.octets[..42])
+        );
+        let filtered = if before.is_empty() { 0 } else { 900 };
+        assert_eq!(counts["sources"][0]["filtered"], filtered);
+    }
+    // The option for all sources, as tcpdump has it.
+    let (kept, _) = piped(&capture, &["-s", "42"], &[]);
+    assert!(kept.len() == 1000 && kept.iter().all(|packet| packet.octets.len() == 42));
+}
+
+#[test]
+fn a_count_ends_the_source_or_the_sink() {
+    let capture = packets(1, 1000, BEGIN, 10);
+    for (before, after) in [(vec!["--opt", "count=7"], vec![]), (vec![], vec!["--opt", "count=7"])] {
+        let (kept, _) = piped(&capture, &before, &after);
+        assert_eq!(kept, capture[..7]);
+    }
+}
+
+#[test]
+fn a_listener_with_a_count_closes_its_clients_and_ends() {
+    let folder = folder();
+    let path = file(&folder, "in.pcap", &pcap(&packets(1, 1000, BEGIN, 10)));
+    let listener = "tcp-listen://127.0.0.1:0?count=5&pace=1000pps";
+    let mut hub = Hub::start(&["pipe", path.to_str().unwrap(), "--to", listener], 1);
+    assert_eq!(read_pcap(&read_all(hub.client())).len(), 5);
+    assert!(hub.ended().0.success());
+}
+
+#[test]
+fn packets_may_get_the_time_at_which_they_pass() {
+    let capture = packets(1, 10, BEGIN, 10);
+    let now = || std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_micros() as u64;
+    for (before, after) in [(vec!["--opt", "time=now"], vec![]), (vec![], vec!["--opt", "time=now"])] {
+        let earliest = now();
+        let (kept, _) = piped(&capture, &before, &after);
+        assert_eq!(kept.len(), 10);
+        assert!(kept.iter().all(|packet| (earliest..=now()).contains(&packet.micros)), "{kept:?}");
+    }
+}
+
+#[test]
+fn a_file_that_is_played_again_goes_on_in_time() {
+    let capture = packets(1, 100, BEGIN, 10);
+    let (kept, counts) = piped(&capture, &["--loop", "3"], &[]);
+    let times: Vec<_> = kept.iter().map(|packet| packet.micros - BEGIN).collect();
+    assert_eq!(times, (0..300).map(|n| n * 10).collect::<Vec<_>>());
+    assert_eq!(counts["sources"][0]["decoded"], 300);
+}
+
+#[test]
+fn a_file_is_played_for_ever_until_told_otherwise() {
+    let folder = folder();
+    let path = file(&folder, "in.pcap", &pcap(&packets(1, 3, BEGIN, 1000)));
+    let arguments = ["serve", path.to_str().unwrap(), "--loop", "forever", "--listen", "127.0.0.1:0"];
+    let hub = Hub::start(&arguments, 1);
+    let mut client = connect(hub.client());
+    let octets = read_exact(&mut client, 24 + 600 * 100);
+    assert_eq!(octets[..24], header(1));
+    drop(client);
+    assert!(hub.stop().0.success());
+}
+
+/// How long after the first octet of a capture each packet came that a listener sends.
+fn arrivals(hub: &Hub, sizes: &[usize]) -> Vec<Duration> {
+    let mut client = connect(hub.client());
+    read_exact(&mut client, 24);
+    let mut first = None;
+    let mut arrive = |size: &usize| {
+        read_exact(&mut client, *size);
+        first.get_or_insert_with(Instant::now).elapsed()
+    };
+    sizes.iter().map(&mut arrive).collect()
+}
+
+fn sizes(path: &Path) -> Vec<usize> {
+    let mut octets = Vec::new();
+    std::fs::File::open(path).unwrap().read_to_end(&mut octets).unwrap();
+    read_pcap(&octets).iter().map(|packet| 16 + packet.octets.len()).collect()
+}
+
+#[test]
+fn packets_go_at_their_original_distances_or_at_a_rate_and_never_early() {
+    let folder = folder();
+    // 0, 100, 200 … ms, of which the first is sent at once.
+    let path = file(&folder, "in.pcap", &pcap(&packets(1, 6, BEGIN, 100_000)));
+    let text = path.to_str().unwrap();
+    let ways: [(&[&str], u64); 4] = [
+        (&["--pace", "1x"], 100),
+        (&["--pace", "2x"], 50),
+        (&["--opt", "pace=20pps"], 50),
+        (&["--opt", "pace=1x"], 100),
+    ];
+    for (pace, step) in ways {
+        let arguments = [&["serve", text], pace, &["--listen", "127.0.0.1:0"]].concat();
+        let hub = Hub::start(&arguments, 1);
+        let arrivals = arrivals(&hub, &sizes(&path));
+        for (number, arrival) in (0u64..).zip(&arrivals) {
+            // The first may have come late to us, the others then seem early by that.
+            let due = Duration::from_millis((number * step).saturating_sub(step / 2));
+            assert!(*arrival >= due, "{pace:?}: {arrivals:?}");
+        }
+        hub.stop();
+    }
+}
+
+#[test]
+fn a_file_beside_a_live_source_is_paced_or_gets_the_time_of_the_moment() {
+    let folder = folder();
+    let path = file(&folder, "in.pcap", &pcap(&packets(2, 5, BEGIN, 1000)));
+    let path = path.to_str().unwrap();
+    let refused = run(&["serve", path, "tcp://127.0.0.1:9", "--listen", "127.0.0.1:0"], b"");
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("time=now"));
+    for option in [["--opt", "time=now"], ["--pace", "1x"]] {
+        let producer = Producer::new();
+        let live = format!("tcp://127.0.0.1:{}", producer.port());
+        let arguments = [&["serve", path], &option[..], &[&live, "--listen", "127.0.0.1:0"]].concat();
+        let hub = Hub::start(&arguments, 1);
+        let mut from = producer.accept();
+        std::io::Write::write_all(&mut from, &header(1)).unwrap();
+        let mut client = connect(hub.client());
+        read_exact(&mut client, 24);
+        std::io::Write::write_all(&mut from, &record(&packets(7, 1, BEGIN, 1)[0])).unwrap();
+        let sizes: usize = sizes(Path::new(path)).iter().sum();
+        let live = 16 + packets(7, 1, BEGIN, 1)[0].octets.len();
+        let octets = [header(1), read_exact(&mut client, sizes + live)].concat();
+        let sources: Vec<u8> = read_pcap(&octets).iter().map(|packet| packet.octets[11]).collect();
+        assert_eq!(sources.iter().filter(|source| **source == 2).count(), 5, "{sources:?}");
+        assert!(sources.contains(&7));
+        hub.stop();
+    }
+}
