@@ -40,6 +40,7 @@ pub enum Event<'a> {
     InterfaceLimit { source: &'a str },
     InterfaceDown { source: &'a str },
     InterfaceUp { source: &'a str },
+    Snowball { source: &'a str },
     OwnTrafficCaptured { source: &'a str, why: &'a (dyn fmt::Display + Sync) },
 }
 
@@ -81,6 +82,7 @@ kinds! {
     InterfaceLimit => "interface_limit",
     InterfaceDown => "interface_down",
     InterfaceUp => "interface_up",
+    Snowball => "snowball",
     OwnTrafficCaptured => "own_traffic_captured",
 }
 
@@ -220,6 +222,12 @@ impl Events {
             Event::InterfaceUp { source } => {
                 tracing::warn!("source {}: the interface is up again", safe(source))
             }
+            Event::Snowball { source } => tracing::error!(
+                "source {}: it brings back what this hub sends, so that each packet begets another: through a tunnel, \
+                 a relay or a capturing command, where it cannot be told from other traffic; leave it out with a \
+                 filter, e.g. filter='not port PORT' with the tunnel's port, or serve the clients on another interface",
+                safe(source)
+            ),
             Event::OwnTrafficCaptured { source, why } => tracing::error!(
                 "source {}: the hub's own traffic cannot be kept out: {}; give filter= to leave it out",
                 safe(source),

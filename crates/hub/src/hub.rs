@@ -15,12 +15,14 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use pcaphub_core::batch::Batch;
 use pcaphub_core::feed::{Announcements, Feed};
 use pcaphub_core::format::Format;
 use pcaphub_core::interface::Interfaces;
 use pcaphub_core::merge::{LaneId, Merge, Order, WhenIdle};
 use pcaphub_core::shape::{Shaper, Time};
 use pcaphub_core::stats::DropReason;
+use pcaphub_core::time::Monotonic;
 use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -42,6 +44,7 @@ use crate::private::{self, Replay};
 use crate::reading::{Intake, Message, Shared, Ticket};
 use crate::shutdown::{Phase, Shutdown, shutdown};
 use crate::sink::{self, Sink, SinkError, SinkKind};
+use crate::snowball::{Advice, Snowball};
 use crate::source::{self, Habit, Source, SourceError, SourceKind};
 use crate::stats::{Books, Report, SourceReport};
 
@@ -180,6 +183,11 @@ fn check(plan: &Plan) -> Result<(), PlanError> {
 /// Whether a sink sends to somebody who may send it back.
 fn sends(sink: &SinkSpec) -> bool {
     !matches!(sink.endpoint.scheme, Scheme::File | Scheme::Null | Scheme::Stdio)
+}
+
+/// Whether a source may bring back what we send, without being dialled by us or us by it.
+fn may_snowball(plan: &Plan, kind: &SourceKind) -> bool {
+    kind.habit != Habit::Once && plan.sinks.iter().any(sends)
 }
 
 /// Whether a sink would write to the file that a source reads.
@@ -346,6 +354,8 @@ impl Hub {
             clock,
             packets_left: plan.count,
             early_told: 0,
+            snowballs: kinds.iter().map(|kind| may_snowball(&plan, kind).then(Snowball::default)).collect(),
+            silent_until: None,
         };
         let deadline = plan.duration.and_then(|duration| tokio::time::Instant::now().checked_add(duration));
         let mut open_sources = count;
@@ -456,6 +466,10 @@ struct Path {
     clock: Clock,
     packets_left: Option<u64>,
     early_told: u64,
+    /// For each source whose packets may be ours.
+    snowballs: Vec<Option<Snowball>>,
+    /// Nothing is sent until then, to see whether a source breaks off.
+    silent_until: Option<Monotonic>,
 }
 
 /// Which lane of the merge is whose.
@@ -546,6 +560,7 @@ impl Path {
                     counts.dropped.merge(&decoded.dropped);
                     counts.anomalies.merge(&decoded.anomalies);
                 });
+                self.beware(source, &decoded.batch, arrival);
                 if packets > 0 {
                     let lane = self.lane(source, stream);
                     self.merge.push(lane, Arc::new(decoded.batch), arrival, ticket);
@@ -575,6 +590,20 @@ impl Path {
         0
     }
 
+    /// Looks whether a source brings back what we send.
+    fn beware(&mut self, source: usize, batch: &Batch, now: Monotonic) {
+        let Some(Some(snowball)) = self.snowballs.get_mut(source) else { return };
+        let sends = self.outlets.iter().any(|outlet| outlet.feed.ring().subscribers().0 > 0);
+        match snowball.saw(batch, now, sends) {
+            Advice::GoOn => {}
+            Advice::Pause(until) => self.silent_until = Some(until),
+            Advice::Warn => {
+                let name = self.books.name(source);
+                self.events.emit(Event::Snowball { source: &name });
+            }
+        }
+    }
+
     fn close_lane(&mut self, source: usize) {
         if let Some(lane) = self.lanes.of_source.get_mut(source).and_then(Option::take) {
             self.merge.close(lane);
@@ -584,6 +613,10 @@ impl Path {
     /// Publishes what the merge lets go now; whether there is more at once.
     fn release(&mut self) -> bool {
         let now = self.clock.now();
+        if self.silent_until.is_some_and(|until| now < until) {
+            return false;
+        }
+        self.silent_until = None;
         let Path { merge, lanes, outlets, books, packets_left, .. } = self;
         let drained = books.sources(|sources| {
             merge.drain(now, STEP_OCTETS, &mut |batch, mut run, lane| {
@@ -647,7 +680,9 @@ impl Path {
     /// When there is something to do if no message comes.
     fn deadline(&self) -> Option<tokio::time::Instant> {
         let merge = self.merge.deadline().map(|deadline| self.clock.instant(deadline));
-        [merge, self.due()].into_iter().flatten().min()
+        let silence = self.silent_until.map(|until| self.clock.instant(until));
+        // While nothing may be sent, nothing else is due.
+        silence.or([merge, self.due()].into_iter().flatten().min())
     }
 
     /// When the next packet of a paced feed is due.
@@ -675,6 +710,7 @@ impl Path {
     /// Lets everything go that is still held, and ends the feeds.
     async fn finish(&mut self, outer: &Shutdown, deadline: Option<tokio::time::Instant>) {
         self.merge.release_all();
+        self.silent_until = None;
         while self.release() {
             // Once told to stop, a stalled subscriber does not hold up the end; what is held is
             // bounded, so the rings can take it.

@@ -12,6 +12,7 @@ pub mod shutdown;
 pub mod gate;
 pub mod presence;
 pub mod circle;
+pub mod snowball;
 pub mod event;
 pub mod stats;
 pub mod endpoint;

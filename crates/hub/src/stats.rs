@@ -63,6 +63,11 @@ impl Books {
         Books { shared: Arc::new(Mutex::new(Shared { sources, ..Shared::default() })) }
     }
 
+    /// The name of source number `source`.
+    pub fn name(&self, source: usize) -> String {
+        self.lock().sources.get(source).map(|counts| counts.name.clone()).unwrap_or_default()
+    }
+
     /// Changes the counts of source number `source` as one step.
     pub fn source(&self, source: usize, change: impl FnOnce(&mut SourceCounts)) {
         if let Some(counts) = self.lock().sources.get_mut(source) {
