@@ -14,6 +14,7 @@ pub mod interface;
 pub mod packet;
 pub mod buffer;
 pub mod batch;
+pub mod filter;
 pub mod shape;
 pub mod pace;
 pub mod repeat;
