@@ -77,7 +77,7 @@ fuzz_target!(|input: Input| {
     let interfaces = Interfaces::new();
     let ring = RingOptions { format: Format::Pcap, capacity_octets: CAPACITY, on_slow, history };
     let options =
-        FeedOptions { ring, linktype: Some(LinkType::ETHERNET), dedup: None, dedup_packets: 0, shape: Default::default(), chunk_octets: 1 << 16 };
+        FeedOptions { ring, linktype: Some(LinkType::ETHERNET), dedup: None, dedup_packets: 0, addresses: Default::default(), filter: None, shape: Default::default(), chunk_octets: 1 << 16 };
     let feed = Feed::new(options, interfaces.clone());
     let mut interfaces = interfaces;
     let interface = Interface {

@@ -34,12 +34,12 @@ pub(crate) enum Verb {
     Serve,
     Cat,
     Pipe,
+    Replay,
     Demo,
 }
 
 /// Verbs that are planned: which part is missing, and what to use meanwhile.
 const NOT_BUILT: &[(&str, &str, &str)] = &[
-    ("replay", "injection into interfaces", "; use `pcaphub cat SOURCE | tcpreplay -i INTERFACE -`"),
     ("record", "recording into rotating files", "; use `pcaphub pipe SOURCE --to FILE.pcapng.zst`"),
     ("intercept", "the TLS-decrypting proxy", ""),
     ("run", "the configuration file", "; give the endpoints on the command line"),
@@ -54,7 +54,6 @@ const NOT_BUILT: &[(&str, &str, &str)] = &[
 
 /// Options that are planned: which part is missing, and what to use meanwhile.
 const OPTIONS_NOT_BUILT: &[(&str, &str, &str, &str)] = &[
-    ("filter", "-f", "packet filters", "; filter in the capturing tool, e.g. exec:'tcpdump -w - port 80'"),
     ("profile", "--profile", "client profiles", "; use --format"),
     ("web", "--web", "the dashboard", "; send SIGUSR1 for the counts"),
     ("config", "--config", "the configuration file", "; give the endpoints on the command line"),
@@ -92,6 +91,11 @@ pub(crate) fn command() -> Command {
         .subcommand(
             with_sources("pipe", "Sources to sinks, the general form: --to SINK, repeated", true)
                 .after_help(help::PIPE),
+        )
+        .subcommand(
+            with_sources("replay", "Packets onto a network interface, the last word", true)
+                .args(replay_arguments())
+                .after_help(help::REPLAY),
         )
         .subcommand(
             with_sources("demo", "Synthetic traffic and a listener: the first thing to try", false)
@@ -155,6 +159,11 @@ fn with_sources(verb: &'static str, about: &'static str, required: bool) -> Comm
                 .value_name("KIB")
                 .value_parser(value_parser!(u32).range(1024..=2 << 20))
                 .help("With -i: memory of the kernel's ring, in KiB [default: a sixteenth of --max-memory]"),
+        )
+        .arg(
+            text("filter", "filter", "FILTER")
+                .short('f')
+                .help("Only packets that match, as tcpdump has it: 'tcp port 80'; of every source"),
         )
         .arg(
             text("snaplen", "snaplen", "OCTETS")
@@ -302,6 +311,22 @@ fn listener_arguments() -> Vec<Arg> {
     ]
 }
 
+fn replay_arguments() -> Vec<Arg> {
+    let text = |id: &'static str, value: &'static str| {
+        Arg::new(id).long(id).value_name(value).help_heading("Interface")
+    };
+    vec![
+        text("oversize", "WHAT")
+            .value_parser(PossibleValuesParser::new(["drop", "segment", "truncate"]))
+            .help("Packets over the MTU [default: drop, and count them]"),
+        text("create", "KIND")
+            .value_parser(PossibleValuesParser::new(["tap"]))
+            .help("Make the interface, and take it away at the end; needs CAP_NET_ADMIN"),
+        text("mac-src", "ADDRESS").help("Source address of packets that had no Ethernet header"),
+        text("mac-dst", "ADDRESS").help("Destination address of those"),
+    ]
+}
+
 fn demo_arguments() -> Vec<Arg> {
     let text = |id: &'static str, value: &'static str| {
         Arg::new(id).long(id).value_name(value).help_heading("Traffic")
@@ -325,6 +350,7 @@ fn arguments(matches: &ArgMatches) -> Result<Arguments, PlanError> {
         "serve" => Verb::Serve,
         "cat" => Verb::Cat,
         "demo" => Verb::Demo,
+        "replay" => Verb::Replay,
         _ => Verb::Pipe,
     };
     for (id, flag, part, instead) in OPTIONS_NOT_BUILT {
@@ -419,6 +445,9 @@ fn endpoints(verb: Verb, matches: &ArgMatches) -> Result<(Vec<SourceSpec>, Vec<S
     collect(matches, "write", &mut words, |text| file(text).map(Word::Sink))?;
     collect(matches, "opt", &mut words, |text| Ok(Word::Option(text.into())))?;
     words.sort_by_key(|(index, _)| *index);
+    if verb == Verb::Replay {
+        last_is_interface(&mut words)?;
+    }
 
     let mut given: Vec<Word> = Vec::new();
     for (_, word) in words {
@@ -446,6 +475,13 @@ fn endpoints(verb: Verb, matches: &ArgMatches) -> Result<(Vec<SourceSpec>, Vec<S
                 // It has no sink of its own: what is said for that is meant for these.
                 sinks.push(sink::spec(with_options(endpoint, matches, &["format", "on-slow", "dedup"])?)?);
             }
+            Word::Sink(endpoint) if verb == Verb::Replay && endpoint.scheme == Scheme::If => {
+                let keys = ["oversize", "create", "mac-src", "mac-dst"];
+                let mut sink = sink::spec(with_options(endpoint, matches, &keys)?)?;
+                // At the original speed, unless told otherwise.
+                sink.pace = sink.pace.or((!matches.contains_id("pace")).then_some(Pace::Times(1.0)));
+                sinks.push(sink);
+            }
             Word::Sink(endpoint) => sinks.push(sink::spec(endpoint)?),
             Word::Option(_) => {}
         }
@@ -457,6 +493,29 @@ fn endpoints(verb: Verb, matches: &ArgMatches) -> Result<(Vec<SourceSpec>, Vec<S
         set_pace(pace, &mut sources, &mut sinks);
     }
     Ok((sources, sinks))
+}
+
+/// `replay SOURCE... INTERFACE`.
+fn last_is_interface(words: &mut [(usize, Word)]) -> Result<(), PlanError> {
+    let sources = words.iter().filter(|(_, word)| matches!(word, Word::Source(_))).count();
+    let last = words.iter_mut().rev().find(|(_, word)| matches!(word, Word::Source(_)));
+    match last {
+        Some((_, word)) if sources > 1 => {
+            if let Word::Source(endpoint) = word {
+                let mut interface = endpoint.clone();
+                if interface.scheme == Scheme::File {
+                    interface.scheme = Scheme::If;
+                }
+                *word = Word::Sink(interface);
+            }
+            Ok(())
+        }
+        _ => Err(PlanError::Refused(
+            "a source and an interface are needed: pcaphub replay capture.pcap eth1 \
+             (`pcaphub interfaces` lists those that there are)"
+                .into(),
+        )),
+    }
 }
 
 fn collect(
@@ -475,7 +534,7 @@ fn collect(
 /// The verb's own sinks: listeners, or standard output.
 fn own(verb: Verb, matches: &ArgMatches) -> Result<Vec<Endpoint>, PlanError> {
     let (endpoints, keys): (Vec<String>, &[&str]) = match verb {
-        Verb::Pipe => return Ok(Vec::new()),
+        Verb::Pipe | Verb::Replay => return Ok(Vec::new()),
         Verb::Cat => (vec!["-".into()], &["format", "on-slow", "dedup"]),
         Verb::Serve | Verb::Demo => {
             let listen = matches.get_many::<String>("listen");
@@ -531,6 +590,7 @@ fn with_source_options(mut endpoint: Endpoint, matches: &ArgMatches) -> Result<E
     let file = endpoint.scheme == Scheme::File;
     let buffer = matches.get_one::<u32>("buffer").map(|kib| format!("{kib}KiB"));
     let all = [
+        ("filter", matches.get_one::<String>("filter").cloned()),
         ("snaplen", matches.get_one::<String>("snaplen").cloned()),
         ("promiscuous", (live && matches.get_flag("no-promiscuous")).then(|| "no".to_owned())),
         ("buffer", buffer.filter(|_| live)),
@@ -647,10 +707,21 @@ mod tests {
     }
 
     #[test]
+    fn the_last_word_of_replay_is_the_interface_and_the_speed_the_original_one() {
+        let plan = plan_of(&["replay", "a.pcap", "b.pcap", "eth1", "--opt", "oversize=segment"]).unwrap();
+        assert_eq!(plan.sources.len(), 2);
+        assert_eq!(plan.sinks[0].endpoint.to_string(), "if:eth1");
+        assert_eq!(plan.sinks[0].pace, Some(Pace::Times(1.0)));
+        assert_eq!(plan.sinks[0].injection.oversize, plan::Oversize::Segment);
+        let plan = plan_of(&["replay", "a.pcap", "if:eth1?create=tap", "--pace", "max"]).unwrap();
+        assert_eq!(plan.sinks[0].pace, Some(Pace::Max));
+        assert!(plan.sinks[0].injection.create_tap);
+        assert!(plan_of(&["replay", "a.pcap"]).unwrap_err().contains("pcaphub interfaces"));
+    }
+
+    #[test]
     fn what_is_not_built_names_the_missing_part() {
         let error = |line: &[&str]| plan_of(line).unwrap_err();
-        assert!(error(&["replay", "x", "eth0"]).contains("tcpreplay"));
-        assert!(error(&["serve", "x", "-f", "port 80"]).contains("packet filters"));
         assert!(error(&["serve", "x", "--web"]).contains("dashboard"));
         assert!(error(&["serve", "tls://x"]).contains("TLS"));
         assert!(error(&["run", "x.toml"]).contains("configuration file"));

@@ -58,6 +58,16 @@ Examples:
   pcaphub pipe tcp://sensor --to exec:'suricata -r /dev/stdin -l /tmp'
   pcaphub pipe - --to null:";
 
+pub(crate) const REPLAY: &str = "\
+Packets go at their original distances, or as --pace says. Those over the MTU are dropped and
+counted, or cut into what fits with --oversize segment. Packets without an Ethernet header get
+one. Needs CAP_NET_RAW (root, setcap or systemd).
+
+Examples:
+  pcaphub replay capture.pcap eth1
+  pcaphub replay capture.pcap eth1 --pace max --loop 10
+  pcaphub replay tcp://sensor tap0 --create tap      an interface of its own, for Suricata";
+
 pub(crate) const DEMO: &str = "\
 Traffic starts when the first client connects.
 

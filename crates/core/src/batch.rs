@@ -20,6 +20,9 @@ pub struct Batch {
     /// pcapng options of packets: little-endian, each padded to four octets, without
     /// end-of-options.
     pub options: Vec<u8>,
+    /// Which packets match which filters of the hub: as many words for each packet, a bit for each
+    /// filter; empty where there is no filter. Written last.
+    pub marks: Vec<u64>,
     /// Set where `buffer` can be sent as it is.
     pub verbatim: Option<Verbatim>,
 }
@@ -52,6 +55,13 @@ impl Batch {
         self.options.get(start..start + packet.options_len as usize).unwrap_or_default()
     }
 
+    /// Whether packet number `packet` matches filter number `filter` of the hub.
+    pub fn matches(&self, packet: usize, filter: usize) -> bool {
+        let words = self.marks.len() / self.packets.len().max(1);
+        let word = self.marks.get(packet * words + filter / 64).copied().unwrap_or(0);
+        word >> (filter % 64) & 1 == 1
+    }
+
     /// Keeps the packets of which `keep` says so; how many others there were.
     pub fn retain(&mut self, mut keep: impl FnMut(&Packet) -> bool) -> u64 {
         let before = self.packets.len();
@@ -71,7 +81,7 @@ impl Batch {
         } else {
             Vec::new()
         };
-        Batch { buffer: self.buffer.clone(), packets, options, verbatim: None }
+        Batch { buffer: self.buffer.clone(), packets, options, ..Batch::default() }
     }
 
     /// Whether there is no packet in it.

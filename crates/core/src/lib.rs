@@ -15,6 +15,8 @@ pub mod packet;
 pub mod buffer;
 pub mod batch;
 pub mod filter;
+pub mod convert;
+pub mod segment;
 pub mod shape;
 pub mod pace;
 pub mod repeat;

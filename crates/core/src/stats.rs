@@ -88,6 +88,10 @@ counted! {
         SinkFull => "sink_full",
         /// The kernel had no room for it in the ring of a live capture.
         Kernel => "kernel",
+        /// Larger than the interface takes that it was to be sent on.
+        OverMtu => "over_mtu",
+        /// Shorter than an Ethernet header: no interface sends it.
+        TooShort => "too_short",
         /// It came back to us: hubs dial each other in a circle.
         Circle => "circle",
         /// The same octets came from another source just before.

@@ -4,7 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use pcaphub_core::convert::Addresses;
 use pcaphub_core::feed::{FeedOptions, History, OnSlow, RingOptions};
+use pcaphub_core::filter::Filter;
 use pcaphub_core::format::Format;
 use pcaphub_core::linktype::LinkType;
 use pcaphub_core::merge::{MergeConfig, Order};
@@ -28,6 +30,8 @@ pub(crate) struct FeedKey {
     on_slow: OnSlow,
     history: History,
     dedup: Option<Duration>,
+    addresses: Addresses,
+    filter: Option<usize>,
     shape: Shape,
     pub(crate) pace: Option<Pace>,
 }
@@ -35,14 +39,21 @@ pub(crate) struct FeedKey {
 impl PartialEq for FeedKey {
     fn eq(&self, other: &Self) -> bool {
         let parts = |key: &FeedKey| {
-            (key.format, key.linktype, key.on_slow, key.history, key.dedup, key.shape, key.pace)
+            let kept = (key.addresses, key.filter, key.shape, key.pace);
+            (key.format, key.linktype, key.on_slow, key.history, key.dedup, kept)
         };
         parts(self) == parts(other)
     }
 }
 
 impl FeedKey {
-    pub(crate) fn of(spec: &SinkSpec, sources: usize, own: Option<Format>, rule: &OnSlowRule) -> Self {
+    pub(crate) fn of(
+        spec: &SinkSpec,
+        sources: usize,
+        own: Option<Format>,
+        rule: &OnSlowRule,
+        filters: &[Filter],
+    ) -> Self {
         FeedKey {
             name: spec.name.clone(),
             format: format_of(spec, sources).or(own).unwrap_or(Format::Pcap),
@@ -50,8 +61,11 @@ impl FeedKey {
             on_slow: spec.on_slow.unwrap_or(rule.default),
             history: spec.history,
             dedup: spec.dedup,
+            filter: spec.filter.as_ref().and_then(|text| filters.iter().position(|f| f.text() == text)),
+            addresses: spec.injection.addresses,
             shape: spec.shape,
-            pace: spec.pace,
+            // An injection keeps its own time, to the microsecond.
+            pace: spec.pace.filter(|_| spec.endpoint.scheme != Scheme::If),
         }
     }
 
@@ -67,6 +81,8 @@ impl FeedKey {
             linktype: self.linktype,
             dedup: self.dedup,
             dedup_packets: limits.dedup_packets(),
+            addresses: self.addresses,
+            filter: self.filter,
             shape: self.shape,
             chunk_octets: limits.piece_octets(),
         }

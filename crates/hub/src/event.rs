@@ -40,6 +40,7 @@ pub enum Event<'a> {
     InterfaceLimit { source: &'a str },
     InterfaceDown { source: &'a str },
     InterfaceUp { source: &'a str },
+    FilterUnfit { source: &'a str, why: &'a (dyn fmt::Display + Sync) },
     Snowball { source: &'a str },
     OwnTrafficCaptured { source: &'a str, why: &'a (dyn fmt::Display + Sync) },
 }
@@ -82,6 +83,7 @@ kinds! {
     InterfaceLimit => "interface_limit",
     InterfaceDown => "interface_down",
     InterfaceUp => "interface_up",
+    FilterUnfit => "filter_unfit",
     Snowball => "snowball",
     OwnTrafficCaptured => "own_traffic_captured",
 }
@@ -222,6 +224,11 @@ impl Events {
             Event::InterfaceUp { source } => {
                 tracing::warn!("source {}: the interface is up again", safe(source))
             }
+            Event::FilterUnfit { source, why } => tracing::error!(
+                "source {}: a filter cannot be used for its packets, so none of them matches: {}",
+                safe(source),
+                shown(why)
+            ),
             Event::Snowball { source } => tracing::error!(
                 "source {}: it brings back what this hub sends, so that each packet begets another: through a tunnel, \
                  a relay or a capturing command, where it cannot be told from other traffic; leave it out with a \

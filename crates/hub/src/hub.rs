@@ -8,21 +8,18 @@
 //! as long as there are sources, take their batches, merge them, and publish what the merge
 //! releases to every feed.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use pcaphub_core::batch::Batch;
 use pcaphub_core::feed::{Announcements, Feed};
+use pcaphub_core::filter::Filter;
 use pcaphub_core::format::Format;
 use pcaphub_core::interface::Interfaces;
-use pcaphub_core::merge::{LaneId, Merge, Order, WhenIdle};
+use pcaphub_core::merge::Order;
 use pcaphub_core::shape::{Shaper, Time};
-use pcaphub_core::stats::DropReason;
-use pcaphub_core::time::Monotonic;
 use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -30,22 +27,23 @@ use tokio::task::JoinSet;
 use crate::access::Clients;
 use crate::allowance::Allowance;
 use crate::clock::Clock;
-use crate::defaults::{FeedKey, OnSlowRule, budget, format_of, merge_config, reconnect, replays};
+use crate::defaults::{FeedKey, OnSlowRule, budget, format_of, reconnect, replays};
 use crate::endpoint::{Endpoint, Scheme};
 use crate::event::{Event, Events};
+use crate::filter;
 use crate::framing;
 use crate::gate::Gate;
-use crate::ingest::{Ingest, LAST_WORDS};
+use crate::ingest::Ingest;
 use crate::opener::Opener;
 use crate::outlet::Outlet;
 use crate::own_traffic::OwnTraffic;
+use crate::path::{Path, STEP_OCTETS, until};
 use crate::plan::{Plan, PlanError, SinkSpec, SourceSpec};
 use crate::private::{self, Replay};
-use crate::reading::{Intake, Message, Shared, Ticket};
+use crate::reading::{Intake, Message, Shared};
 use crate::shutdown::{Phase, Shutdown, shutdown};
 use crate::sink::{self, Sink, SinkError, SinkKind};
-use crate::snowball::{Advice, Snowball};
-use crate::source::{self, Habit, Source, SourceError, SourceKind};
+use crate::source::{self, Source, SourceError, SourceKind};
 use crate::stats::{Books, Report, SourceReport};
 
 /// Why a hub could not start.
@@ -74,8 +72,6 @@ pub struct Outcome {
 /// Messages that may wait for the hub: each holds at most a batch, whose octets are charged to its
 /// stream's budget.
 const QUEUE: usize = 64;
-/// What is merged and published before the hub looks up again, in octets.
-const STEP_OCTETS: usize = 256 * 1024;
 
 /// A hub that is set up: everything that can fail at start has been opened.
 pub struct Hub {
@@ -89,6 +85,8 @@ pub struct Hub {
     interfaces: Interfaces,
     opener: Arc<dyn Opener>,
     own_traffic: OwnTraffic,
+    /// Those of the sinks, each once.
+    filters: Arc<[Filter]>,
     sources: Vec<(Box<dyn Source>, &'static SourceKind)>,
     sinks: Vec<(Box<dyn Sink>, &'static SinkKind)>,
 }
@@ -105,6 +103,7 @@ pub fn open(
 ) -> Result<Hub, HubError> {
     check(&plan)?;
     plan.sources = plan.sources.into_iter().flat_map(source::parts).collect();
+    let filters = sink_filters(&plan)?;
     let own_traffic = OwnTraffic::new(events.clone());
     let context = source::Context {
         opener: opener.clone(),
@@ -115,6 +114,7 @@ pub fn open(
     };
     let mut sources = Vec::new();
     for spec in &plan.sources {
+        source_filter(spec)?;
         let kind = source::kind(spec).ok_or_else(|| unusable(&spec.name))?;
         sources.push(((kind.open)(spec, &context)?, kind));
     }
@@ -134,7 +134,38 @@ pub fn open(
     let books = Books::new(plan.sources.iter().map(SourceSpec::shown_name));
     let interfaces = Interfaces::bounded(plan.limits.interface_octets());
     let clock = Clock::default();
-    Ok(Hub { plan, own, shutdown, books, events, clock, interfaces, opener, own_traffic, sources, sinks })
+    Ok(Hub {
+        plan,
+        own,
+        shutdown,
+        books,
+        events,
+        clock,
+        interfaces,
+        opener,
+        own_traffic,
+        filters,
+        sources,
+        sinks,
+    })
+}
+
+/// The filters of all sinks, each once.
+fn sink_filters(plan: &Plan) -> Result<Arc<[Filter]>, PlanError> {
+    let mut filters: Vec<Filter> = Vec::new();
+    for spec in &plan.sinks {
+        let Some(text) = &spec.filter else { continue };
+        if !filters.iter().any(|filter| filter.text() == text) {
+            filters.push(filter::compiled(&spec.name, text)?);
+        }
+    }
+    Ok(filters.into())
+}
+
+/// The filter of a source, alone.
+fn source_filter(spec: &SourceSpec) -> Result<Arc<[Filter]>, PlanError> {
+    let filter = spec.filter.as_ref().map(|text| filter::compiled(&spec.name, text)).transpose()?;
+    Ok(filter.into_iter().collect())
 }
 
 fn unusable(name: &str) -> PlanError {
@@ -164,6 +195,20 @@ fn check(plan: &Plan) -> Result<(), PlanError> {
             ));
         }
     }
+    for sink in plan.sinks.iter().filter(|sink| sink.endpoint.scheme == Scheme::If && !sink.injection.force) {
+        let captured = |source: &&SourceSpec| {
+            let interface = &source.endpoint.address;
+            source.endpoint.scheme == Scheme::If
+                && (*interface == sink.endpoint.address || interface == "any")
+        };
+        if let Some(source) = plan.sources.iter().find(captured) {
+            return refused(format!(
+                "{} would be sent on, and {} captures there: each packet would come back; \
+                 choose another interface, or say force=yes",
+                sink.name, source.name
+            ));
+        }
+    }
     let lives = |kind: &SourceKind| !kind.waits_for_reader;
     let live = plan.sources.iter().find(|spec| source::kind(spec).is_some_and(lives));
     let unfit = |spec: &&SourceSpec| {
@@ -183,11 +228,6 @@ fn check(plan: &Plan) -> Result<(), PlanError> {
 /// Whether a sink sends to somebody who may send it back.
 fn sends(sink: &SinkSpec) -> bool {
     !matches!(sink.endpoint.scheme, Scheme::File | Scheme::Null | Scheme::Stdio)
-}
-
-/// Whether a source may bring back what we send, without being dialled by us or us by it.
-fn may_snowball(plan: &Plan, kind: &SourceKind) -> bool {
-    kind.habit != Habit::Once && plan.sinks.iter().any(sends)
 }
 
 /// Whether a sink would write to the file that a source reads.
@@ -226,6 +266,7 @@ impl Hub {
             interfaces,
             opener,
             own_traffic,
+            filters,
             sources,
             sinks,
         } = self;
@@ -252,6 +293,7 @@ impl Hub {
             max_producers: limits.max_producers,
             producer_silence: limits.producer_silence,
             sends: plan.sinks.iter().any(sends),
+            filters: filters.clone(),
             next_stream: Arc::new(AtomicU64::new(0)),
         };
         let mut kinds = Vec::new();
@@ -265,8 +307,8 @@ impl Hub {
                 let budget = budget(&plan, &spec);
                 let shaper = Arc::new(Mutex::new(Shaper::new(spec.shape)));
                 let shared = shared.clone();
-                let repeat = Arc::default();
-                let intake = Intake { shared, source: index, spec, gated, budget, shaper, repeat };
+                let (repeat, filter) = (Arc::default(), source_filter(&spec).unwrap_or_default());
+                let intake = Intake { shared, source: index, spec, gated, budget, filter, shaper, repeat };
                 running.spawn(Ingest::new(intake, reconnect).run(source, kind));
             }
         }
@@ -292,7 +334,8 @@ impl Hub {
         // Feeds: one for all sinks that want the same.
         let mut feeds: Vec<(FeedKey, Feed)> = Vec::new();
         let mut rings = Vec::new();
-        let keys: Vec<_> = plan.sinks.iter().map(|sink| FeedKey::of(sink, count, own, &on_slow)).collect();
+        let keys: Vec<_> =
+            plan.sinks.iter().map(|sink| FeedKey::of(sink, count, own, &on_slow, &filters)).collect();
         let distinct =
             keys.iter().enumerate().filter(|(i, key)| !keys.iter().take(*i).any(|k| k == *key)).count();
         for key in keys {
@@ -315,7 +358,7 @@ impl Hub {
         for (((sink, _), spec), ring) in sinks.into_iter().zip(&plan.sinks).zip(rings) {
             let replay = replay.then(|| Replay {
                 sources: plan.sources.clone(),
-                feed: FeedKey::of(spec, count, own, &on_slow).options_private(&limits),
+                feed: FeedKey::of(spec, count, own, &on_slow, &filters).options_private(&limits),
                 order: plan.order.unwrap_or(Order::Time),
                 clock,
                 pool: private::pool(count, &limits),
@@ -325,6 +368,7 @@ impl Hub {
                 books: books.clone(),
                 shutdown: sinks_shutdown.clone(),
                 client_timeout: limits.client_timeout,
+                filters: filters.clone(),
             });
             let context = sink::Context {
                 ring,
@@ -338,6 +382,7 @@ impl Hub {
                 clock,
                 alone: plan.sinks.len() == 1,
                 own_traffic: own_traffic.clone(),
+                told: outer.clone(),
                 replay: replay.map(Arc::new),
             };
             delivering.spawn(sink.run(context));
@@ -345,18 +390,8 @@ impl Hub {
 
         // The path: batches in, one order, every feed.
         let outlets = feeds.into_iter().map(|(key, feed)| Outlet::new(key.name, feed, key.pace)).collect();
-        let mut path = Path {
-            merge: Merge::new(merge_config(&plan)),
-            lanes: Lanes::new(&plan, &kinds),
-            outlets,
-            books: books.clone(),
-            events: events.clone(),
-            clock,
-            packets_left: plan.count,
-            early_told: 0,
-            snowballs: kinds.iter().map(|kind| may_snowball(&plan, kind).then(Snowball::default)).collect(),
-            silent_until: None,
-        };
+        let sends = plan.sinks.iter().any(sends);
+        let mut path = Path::new(&plan, &kinds, outlets, books.clone(), events.clone(), clock, sends);
         let deadline = plan.duration.and_then(|duration| tokio::time::Instant::now().checked_add(duration));
         let mut open_sources = count;
         if replay {
@@ -374,7 +409,7 @@ impl Hub {
             }
             loop {
                 let more = path.release();
-                if open_sources == 0 || path.packets_left == Some(0) || path.is_done() {
+                if open_sources == 0 || path.is_counted_out() || path.is_done() {
                     break;
                 }
                 // Under `wait`, nothing is taken in while a feed has no room: so sources wait too.
@@ -413,7 +448,7 @@ impl Hub {
         }
 
         // The end: nothing more is read, what is held goes out, sinks get what is queued.
-        if kinds.iter().any(|kind| !kind.can_wait) && path.packets_left != Some(0) {
+        if kinds.iter().any(|kind| !kind.can_wait) && !path.is_counted_out() {
             path.last_words(&mut messages, open_sources, &mut errors).await;
         }
         drop(messages);
@@ -456,295 +491,10 @@ impl Hub {
     }
 }
 
-/// The middle of the path: from the queue to the rings.
-struct Path {
-    merge: Merge<Ticket>,
-    lanes: Lanes,
-    outlets: Vec<Outlet>,
-    books: Books,
-    events: Events,
-    clock: Clock,
-    packets_left: Option<u64>,
-    early_told: u64,
-    /// For each source whose packets may be ours.
-    snowballs: Vec<Option<Snowball>>,
-    /// Nothing is sent until then, to see whether a source breaks off.
-    silent_until: Option<Monotonic>,
-}
-
-/// Which lane of the merge is whose.
-struct Lanes {
-    /// The lane of each source that has one stream at a time.
-    of_source: Vec<Option<LaneId>>,
-    /// The lanes of streams side by side.
-    of_stream: HashMap<u64, LaneId>,
-    /// Whose packets come out of a lane, by its slot.
-    owner: Vec<usize>,
-    /// Sources whose streams come side by side.
-    many: Vec<bool>,
-    /// Whether a source's lane stays while it is away.
-    sticky: bool,
-}
-
-impl Lanes {
-    fn new(plan: &Plan, kinds: &[&SourceKind]) -> Self {
-        Lanes {
-            of_source: vec![None; kinds.len()],
-            of_stream: HashMap::new(),
-            owner: Vec::new(),
-            many: kinds.iter().map(|kind| kind.habit == Habit::Many).collect(),
-            sticky: plan.order == Some(Order::Exact),
-        }
-    }
-}
-
-impl Path {
-    /// Lanes for all sources, before any of them has said anything: none gets ahead of the others.
-    fn open_lanes(&mut self, plan: &Plan, kinds: &[&SourceKind]) {
-        for (index, (spec, kind)) in plan.sources.iter().zip(kinds).enumerate() {
-            if kind.habit != Habit::Many {
-                let when_idle = if source::is_all_there(spec) { WhenIdle::Wait } else { WhenIdle::Hold };
-                self.open_lane(index, None, when_idle);
-            }
-        }
-    }
-
-    fn open_lane(&mut self, source: usize, stream: Option<u64>, when_idle: WhenIdle) -> LaneId {
-        // Streams of one source rank after each other, in the order in which they came.
-        let rank = ((source as u64) << 40) | stream.map_or(0, |stream| stream + 1);
-        let lane = self.merge.open(rank, when_idle);
-        if self.lanes.owner.len() <= lane.slot() {
-            self.lanes.owner.resize(lane.slot() + 1, source);
-        }
-        if let Some(owner) = self.lanes.owner.get_mut(lane.slot()) {
-            *owner = source;
-        }
-        match stream {
-            Some(stream) => drop(self.lanes.of_stream.insert(stream, lane)),
-            None => {
-                if let Some(slot) = self.lanes.of_source.get_mut(source) {
-                    *slot = Some(lane);
-                }
-            }
-        }
-        lane
-    }
-
-    /// The lane of a stream, opened if it has none.
-    fn lane(&mut self, source: usize, stream: u64) -> LaneId {
-        let many = self.lanes.many.get(source).copied().unwrap_or(false);
-        let known = match many {
-            true => self.lanes.of_stream.get(&stream).copied(),
-            false => self.lanes.of_source.get(source).copied().flatten(),
-        };
-        known.unwrap_or_else(|| self.open_lane(source, many.then_some(stream), WhenIdle::Hold))
-    }
-
-    /// Takes one message in; 1 if a source has ended by it.
-    fn take(&mut self, message: Message, errors: &mut Vec<String>) -> usize {
-        match message {
-            Message::Opened { source, stream, linktype, .. } => {
-                self.lane(source, stream);
-                self.books.source(source, |counts| counts.opened += 1);
-                if let Some(linktype) = linktype {
-                    self.outlets.iter().for_each(|outlet| outlet.feed.expect_linktype(linktype));
-                }
-            }
-            Message::Packets { source, stream, decoded, arrival, ticket } => {
-                let packets = decoded.batch.packets.len() as u64;
-                self.books.source(source, |counts| {
-                    counts.decoded += packets + decoded.filtered + decoded.dropped.total();
-                    counts.filtered += decoded.filtered;
-                    counts.held += packets;
-                    counts.octets += decoded.octets;
-                    counts.dropped.merge(&decoded.dropped);
-                    counts.anomalies.merge(&decoded.anomalies);
-                });
-                self.beware(source, &decoded.batch, arrival);
-                if packets > 0 {
-                    let lane = self.lane(source, stream);
-                    self.merge.push(lane, Arc::new(decoded.batch), arrival, ticket);
-                }
-            }
-            Message::Closed { source, stream } => match self.lanes.of_stream.remove(&stream) {
-                Some(lane) => self.merge.close(lane),
-                None if !self.lanes.sticky => self.close_lane(source),
-                None => {}
-            },
-            Message::Away { source } => {
-                if !self.lanes.sticky {
-                    self.close_lane(source);
-                }
-            }
-            Message::Ended { source, error } => {
-                self.close_lane(source);
-                if let Some(error) = error {
-                    self.books.source(source, |counts| {
-                        errors.push(format!("source {}: {error}", counts.name));
-                        counts.failed = Some(error);
-                    });
-                }
-                return 1;
-            }
-        }
-        0
-    }
-
-    /// Looks whether a source brings back what we send.
-    fn beware(&mut self, source: usize, batch: &Batch, now: Monotonic) {
-        let Some(Some(snowball)) = self.snowballs.get_mut(source) else { return };
-        let sends = self.outlets.iter().any(|outlet| outlet.feed.ring().subscribers().0 > 0);
-        match snowball.saw(batch, now, sends) {
-            Advice::GoOn => {}
-            Advice::Pause(until) => self.silent_until = Some(until),
-            Advice::Warn => {
-                let name = self.books.name(source);
-                self.events.emit(Event::Snowball { source: &name });
-            }
-        }
-    }
-
-    fn close_lane(&mut self, source: usize) {
-        if let Some(lane) = self.lanes.of_source.get_mut(source).and_then(Option::take) {
-            self.merge.close(lane);
-        }
-    }
-
-    /// Publishes what the merge lets go now; whether there is more at once.
-    fn release(&mut self) -> bool {
-        let now = self.clock.now();
-        if self.silent_until.is_some_and(|until| now < until) {
-            return false;
-        }
-        self.silent_until = None;
-        let Path { merge, lanes, outlets, books, packets_left, .. } = self;
-        let drained = books.sources(|sources| {
-            merge.drain(now, STEP_OCTETS, &mut |batch, mut run, lane| {
-                let taken = run.len() as u64;
-                let wanted = packets_left.map_or(taken, |left| left.min(taken));
-                run.end = run.start + wanted as usize;
-                if let Some(left) = packets_left {
-                    *left -= wanted;
-                }
-                if let Some(counts) = lanes.owner.get(lane.slot()).and_then(|source| sources.get_mut(*source))
-                {
-                    counts.held = counts.held.saturating_sub(taken);
-                    counts.forwarded += wanted;
-                    counts.dropped.add(DropReason::Closed, taken - wanted);
-                }
-                outlets.iter_mut().for_each(|outlet| outlet.push(batch, run.clone(), now));
-            })
-        });
-        self.flush();
-        drained.more
-    }
-
-    fn flush(&mut self) {
-        let now = self.clock.now();
-        for outlet in &mut self.outlets {
-            outlet.flush(now);
-            if let Some(other) = outlet.feed.take_mismatch() {
-                let linktype = outlet.feed.ring().linktype();
-                let has: &(dyn std::fmt::Display + Sync) =
-                    linktype.as_ref().map_or(&"no packets", |linktype| linktype);
-                self.events.emit(Event::LinkTypeMismatch { sink: &outlet.name, has, other });
-            }
-        }
-        let early = self.merge.counts().released_early;
-        if early > 0 && self.early_told == 0 {
-            self.events.emit(Event::EarlyRelease { packets: early });
-            self.early_told = early;
-        }
-        self.books.set_early(early);
-    }
-
-    /// Returns once every feed has room; at once, unless one is to wait for its subscribers.
-    async fn room(&mut self) {
-        loop {
-            for outlet in &self.outlets {
-                std::future::poll_fn(|cx| outlet.feed.ring().poll_room(cx)).await;
-            }
-            if self.outlets.iter().all(Outlet::has_room) {
-                return;
-            }
-            until(self.due()).await;
-            self.flush();
-        }
-    }
-
-    /// Whether no feed takes any more packets.
-    fn is_done(&self) -> bool {
-        self.outlets.iter().all(|outlet| outlet.feed.is_done())
-    }
-
-    /// When there is something to do if no message comes.
-    fn deadline(&self) -> Option<tokio::time::Instant> {
-        let merge = self.merge.deadline().map(|deadline| self.clock.instant(deadline));
-        let silence = self.silent_until.map(|until| self.clock.instant(until));
-        // While nothing may be sent, nothing else is due.
-        silence.or([merge, self.due()].into_iter().flatten().min())
-    }
-
-    /// When the next packet of a paced feed is due.
-    fn due(&self) -> Option<tokio::time::Instant> {
-        let due = self.outlets.iter().filter_map(Outlet::deadline).min();
-        due.map(|due| self.clock.instant(due))
-    }
-
-    /// What live captures had in their rings when the hub was told to end.
-    async fn last_words(
-        &mut self,
-        messages: &mut mpsc::Receiver<Message>,
-        mut open_sources: usize,
-        errors: &mut Vec<String>,
-    ) {
-        let limit = tokio::time::Instant::now() + LAST_WORDS;
-        while open_sources > 0 {
-            match tokio::time::timeout_at(limit, messages.recv()).await {
-                Ok(Some(message)) => open_sources -= self.take(message, errors),
-                _ => return,
-            }
-        }
-    }
-
-    /// Lets everything go that is still held, and ends the feeds.
-    async fn finish(&mut self, outer: &Shutdown, deadline: Option<tokio::time::Instant>) {
-        self.merge.release_all();
-        self.silent_until = None;
-        while self.release() {
-            // Once told to stop, a stalled subscriber does not hold up the end; what is held is
-            // bounded, so the rings can take it.
-            tokio::select! {
-                biased;
-                () = self.room() => {}
-                () = outer.reached(Phase::Draining) => {}
-                () = until(deadline) => {}
-            }
-        }
-        while let Some(due) = self.due() {
-            tokio::select! {
-                biased;
-                () = outer.reached(Phase::Draining) => self.outlets.iter_mut().for_each(Outlet::abandon),
-                () = until(deadline) => self.outlets.iter_mut().for_each(Outlet::abandon),
-                () = until(Some(due)) => {}
-            }
-            self.flush();
-        }
-        self.outlets.iter().for_each(|outlet| outlet.feed.ring().end());
-    }
-}
-
 async fn next(messages: &mut mpsc::Receiver<Message>, outer: &Shutdown) -> Option<Message> {
     tokio::select! {
         message = messages.recv() => message,
         () = outer.reached(Phase::Draining) => None,
-    }
-}
-
-async fn until(instant: Option<tokio::time::Instant>) {
-    match instant {
-        Some(instant) => tokio::time::sleep_until(instant).await,
-        None => std::future::pending().await,
     }
 }
 

@@ -13,7 +13,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use pcaphub_sys::{Layer, PacketSocket};
+use pcaphub_sys::{Device, Injector, Layer, PacketSocket, Tap};
 use rustix::fs::OFlags;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
@@ -43,8 +43,89 @@ pub trait Opener: Send + Sync {
     fn listen_unix(&self, path: &Path) -> io::Result<UnixListener>;
     /// A socket for live capture, not bound yet.
     fn packet_socket(&self, layer: Layer) -> io::Result<PacketSocket>;
+    /// An interface to send on.
+    fn injector(&self, interface: &str) -> io::Result<Box<dyn Wire>>;
+    /// An interface that is made, and there as long as this lives.
+    fn tap(&self, interface: &str) -> io::Result<Box<dyn Wire>>;
     /// A child in a process group of its own.
     fn spawn(&self, argv: &[String], pipe: Pipe) -> io::Result<Child>;
+}
+
+/// What packets are sent on.
+pub trait Wire: Send {
+    /// Sends packets in their order; how many were taken, at least one.
+    ///
+    /// # Errors
+    /// Of the first packet; see [`Injector::send`].
+    fn send(&self, packets: &[&[u8]]) -> io::Result<usize>;
+    /// Waits until there may be room for more, at most `time`.
+    ///
+    /// # Errors
+    /// Of the system.
+    fn wait(&self, time: Duration) -> io::Result<()>;
+    /// Octets that the network layer of a packet may have.
+    fn mtu(&self) -> usize;
+    /// Finds the interface again after it was away.
+    ///
+    /// # Errors
+    /// It is still away.
+    fn reopen(&mut self) -> io::Result<()>;
+}
+
+/// An interface that there is.
+struct Interface {
+    name: String,
+    mtu: usize,
+    injector: Injector,
+}
+
+impl Interface {
+    fn open(name: &str) -> io::Result<Self> {
+        let device = Device::find(name)?.ok_or(io::ErrorKind::NotFound)?;
+        let injector = Injector::new(PacketSocket::new(Layer::Whole)?, &device)?;
+        Ok(Interface { name: name.to_owned(), mtu: device.mtu, injector })
+    }
+}
+
+impl Wire for Interface {
+    fn send(&self, packets: &[&[u8]]) -> io::Result<usize> {
+        self.injector.send(packets)
+    }
+
+    fn wait(&self, time: Duration) -> io::Result<()> {
+        self.injector.wait(time)
+    }
+
+    fn mtu(&self) -> usize {
+        self.mtu
+    }
+
+    fn reopen(&mut self) -> io::Result<()> {
+        let device = Device::find(&self.name)?.ok_or(io::ErrorKind::NotFound)?;
+        if device.index != self.injector.interface() {
+            *self = Interface::open(&self.name)?;
+        }
+        Ok(())
+    }
+}
+
+impl Wire for Tap {
+    fn send(&self, packets: &[&[u8]]) -> io::Result<usize> {
+        self.send(packets)
+    }
+
+    fn wait(&self, time: Duration) -> io::Result<()> {
+        std::thread::sleep(time);
+        Ok(())
+    }
+
+    fn mtu(&self) -> usize {
+        self.mtu()
+    }
+
+    fn reopen(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Opens with this process's own rights.
@@ -141,6 +222,14 @@ impl Opener for System {
 
     fn packet_socket(&self, layer: Layer) -> io::Result<PacketSocket> {
         PacketSocket::new(layer)
+    }
+
+    fn injector(&self, interface: &str) -> io::Result<Box<dyn Wire>> {
+        Ok(Box::new(Interface::open(interface)?))
+    }
+
+    fn tap(&self, interface: &str) -> io::Result<Box<dyn Wire>> {
+        Ok(Box::new(Tap::create(interface)?))
     }
 
     fn spawn(&self, argv: &[String], pipe: Pipe) -> io::Result<Child> {

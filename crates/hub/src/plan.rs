@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ipnet::IpNet;
+use pcaphub_core::convert::Addresses;
 use pcaphub_core::feed::{History, OnSlow};
 use pcaphub_core::format::Format;
 use pcaphub_core::linktype::LinkType;
@@ -54,6 +55,8 @@ pub struct SourceSpec {
     pub clock_offset: i64,
     /// The local address to dial from.
     pub bind: Option<IpAddr>,
+    /// Which of its packets are wanted, in the language of pcap-filter(7).
+    pub filter: Option<String>,
     /// What is kept of its packets.
     pub shape: Shape,
     /// How fast they go; `None`: as fast as they come.
@@ -110,10 +113,39 @@ pub struct SinkSpec {
     pub bind: Option<IpAddr>,
     /// Whether a dialled sink that went away is dialled again.
     pub reconnect: Reconnect,
+    /// Which packets are wanted, in the language of pcap-filter(7).
+    pub filter: Option<String>,
     /// What is kept of its packets.
     pub shape: Shape,
     /// How fast they go; `None`: as fast as they come.
     pub pace: Option<Pace>,
+    /// How packets are put onto an interface.
+    pub injection: Injection,
+}
+
+/// How packets are put onto an interface.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Injection {
+    /// Whether the interface is made.
+    pub create_tap: bool,
+    /// What happens to packets over the MTU.
+    pub oversize: Oversize,
+    /// The addresses of packets that had no Ethernet header.
+    pub addresses: Addresses,
+    /// Also onto an interface that is captured from.
+    pub force: bool,
+}
+
+/// What happens to packets over the MTU of the interface that they are to be sent on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Oversize {
+    /// They are dropped and counted.
+    #[default]
+    Drop,
+    /// TCP super-packets become several packets; others are dropped.
+    Segment,
+    /// They are cut.
+    Truncate,
 }
 
 /// Whether a source that went away is opened again.
@@ -153,6 +185,16 @@ pub enum PlanError {
         /// Its value.
         value: String,
         /// What it should be.
+        why: String,
+    },
+    /// A filter that cannot be used.
+    #[error("{endpoint}: filter `{filter}`: {why}")]
+    Filter {
+        /// The endpoint.
+        endpoint: String,
+        /// The filter.
+        filter: String,
+        /// What is wrong with it, or what is missing.
         why: String,
     },
     /// A combination that cannot work.
@@ -336,6 +378,40 @@ pub fn pace(text: &str) -> Value<Pace> {
     }
 }
 
+/// `tap`.
+pub fn create(text: &str) -> Value<()> {
+    if text == "tap" { Ok(()) } else { Err("it is tap".into()) }
+}
+
+/// `drop`, `segment`, `truncate`.
+pub fn oversize(text: &str) -> Value<Oversize> {
+    match text {
+        "drop" => Ok(Oversize::Drop),
+        "segment" => Ok(Oversize::Segment),
+        "truncate" => Ok(Oversize::Truncate),
+        _ => Err("it is one of drop, segment, truncate".into()),
+    }
+}
+
+/// Six octets: `02:00:00:00:00:01`.
+pub fn mac(text: &str) -> Value<[u8; 6]> {
+    let wrong = || "it is an address of six octets such as 02:00:00:00:00:01".to_owned();
+    let octets: Option<Vec<u8>> = text
+        .split([':', '-'])
+        .map(|octet| u8::from_str_radix(octet, 16).ok().filter(|_| octet.len() <= 2))
+        .collect();
+    octets.and_then(|octets| octets.try_into().ok()).ok_or_else(wrong)
+}
+
+/// `yes`, `no`.
+pub fn yes_no(text: &str) -> Value<bool> {
+    match text {
+        "yes" => Ok(true),
+        "no" => Ok(false),
+        _ => Err("it is yes or no".into()),
+    }
+}
+
 /// What libpcap and its readers take.
 const MAX_SNAPLEN: u32 = 262_144;
 
@@ -424,7 +500,6 @@ impl<'a> Reading<'a> {
 
 /// Options that DESIGN names and this version lacks: key, missing part, what to use meanwhile.
 const NOT_BUILT: &[(&str, &str, &str)] = &[
-    ("filter", "packet filters", "; filter in the capturing tool, e.g. exec:'tcpdump -w - port 80'"),
     ("keylog", "decryption secrets", ""),
     ("secrets", "decryption secrets", ""),
     ("profile", "client profiles", "; use format="),

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use pcaphub_core::buffer::Pool;
 use pcaphub_core::feed::{Announcements, Ending, Feed, FeedOptions, Start, Subscriber, SubscriberSnapshot};
+use pcaphub_core::filter::{Filter, Marker};
 use pcaphub_core::format::Format;
 use pcaphub_core::interface::Interfaces;
 use pcaphub_core::linktype::LinkType;
@@ -29,6 +30,7 @@ use crate::codec::{self, Retract};
 use crate::deliver::is_dead;
 use crate::endpoint::Scheme;
 use crate::event::{Event, Events};
+use crate::filter;
 use crate::framing::{self, Decoded, Framing, FramingError, decoder_options};
 use crate::limits::Limits;
 use crate::opener::Opener;
@@ -91,6 +93,8 @@ pub struct Replay {
     pub books: Books,
     /// What ends it before the end of the files.
     pub shutdown: Shutdown,
+    /// The filters of all sinks.
+    pub filters: Arc<[Filter]>,
     /// When a client that acknowledges nothing is dead.
     pub client_timeout: Duration,
 }
@@ -100,6 +104,8 @@ struct Track {
     lane: LaneId,
     reader: Box<dyn Read + Send>,
     framing: Framing,
+    own_filter: Option<Marker>,
+    filters: Marker,
     shaper: Shaper,
     ended: bool,
 }
@@ -316,6 +322,11 @@ impl Replay {
                 reader,
                 framing: Framing::new(self.pool.clone(), options, interfaces.clone(), spec.clock_offset)
                     .with_allowance(self.allowance.clone()),
+                own_filter: spec.filter.as_ref().and_then(|text| {
+                    let filter = filter::compiled(&spec.name, text).ok()?;
+                    Some(Marker::new([filter].into(), interfaces.clone()))
+                }),
+                filters: Marker::new(self.filters.clone(), interfaces.clone()),
                 shaper: Shaper::new(spec.shape),
                 ended: false,
             })
@@ -341,9 +352,12 @@ impl Replay {
             Ok(n) => {
                 let decoder = track.framing.decoder();
                 let stream = decoder.format().zip(decoder.linktype());
-                let direct = direct.filter(|_| track.shaper.is_idle()).zip(stream).and_then(
-                    |(feed, (format, linktype))| feed.takes_records(format, linktype).then_some(feed),
-                );
+                let direct = direct
+                    .filter(|_| track.own_filter.is_none() && track.shaper.is_idle())
+                    .zip(stream)
+                    .and_then(|(feed, (format, linktype))| {
+                        feed.takes_records(format, linktype).then_some(feed)
+                    });
                 let (mut decoded, result) = match direct {
                     None => track.framing.received(n, wall_clock()),
                     Some(feed) => {
@@ -355,8 +369,7 @@ impl Replay {
                         (decoded, result)
                     }
                 };
-                decoded.filtered = track.shaper.choose(&mut decoded.batch);
-                track.shaper.alter(&mut decoded.batch, wall_clock());
+                self.shape(index, track, &mut decoded);
                 self.count(index, &decoded, passed_on);
                 if !decoded.batch.is_empty() {
                     merge.push(track.lane, Arc::new(decoded.batch), self.clock.now(), ());
@@ -376,6 +389,23 @@ impl Replay {
             self.books.source(index, |counts| counts.failed = Some(why));
         }
         passed_on > 0
+    }
+
+    /// Leaves out what is not wanted, and marks what is.
+    fn shape(&self, index: usize, track: &mut Track, decoded: &mut Decoded) {
+        let Track { own_filter, filters, shaper, .. } = track;
+        let mut errors = None;
+        if let Some(filter) = own_filter {
+            decoded.filtered += filter.keep(&mut decoded.batch);
+            errors = filter.take_error();
+        }
+        decoded.filtered += shaper.choose(&mut decoded.batch);
+        shaper.alter(&mut decoded.batch, wall_clock());
+        filters.mark(&mut decoded.batch);
+        for why in errors.into_iter().chain(filters.take_error()) {
+            let source = self.sources.get(index).map_or("", |spec| &spec.name);
+            self.events.emit(Event::FilterUnfit { source, why: &why });
+        }
     }
 
     fn end(&self, track: &mut Track, merge: &mut Merge<()>) {

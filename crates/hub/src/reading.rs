@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use pcaphub_core::buffer::Pool;
+use pcaphub_core::filter::{CompileError, Filter, Marker};
 use pcaphub_core::format::Format;
 use pcaphub_core::interface::Interfaces;
 use pcaphub_core::linktype::LinkType;
@@ -109,6 +110,8 @@ pub struct Shared {
     pub producer_silence: Duration,
     /// Whether what the hub sends could come back to it.
     pub sends: bool,
+    /// The filters of all sinks.
+    pub filters: Arc<[Filter]>,
     /// Numbers streams.
     pub next_stream: Arc<AtomicU64>,
 }
@@ -126,6 +129,8 @@ pub struct Intake {
     pub gated: bool,
     /// What each stream may have in the queue and the merge, in octets.
     pub budget: usize,
+    /// Its own filter, if it has one.
+    pub filter: Arc<[Filter]>,
     /// What is kept of its packets, counted over all its streams.
     pub shaper: Arc<Mutex<Shaper>>,
     /// How far a file that is read again and again has come.
@@ -180,6 +185,9 @@ pub struct Reading {
     presence: Option<Arc<Presence>>,
     /// Of a stream that may come from a hub.
     circle: Option<Circle>,
+    /// Its source's filter, and those of the sinks.
+    own_filter: Option<Marker>,
+    filters: Marker,
     pacer: Option<Pacer>,
     announced: bool,
     released: bool,
@@ -204,6 +212,9 @@ impl Reading {
             presence,
             circle: (shared.sends && kind.is_some_and(|kind| kind.habit != Habit::Once))
                 .then(Circle::default),
+            own_filter: (!intake.filter.is_empty())
+                .then(|| Marker::new(intake.filter.clone(), shared.interfaces.clone())),
+            filters: Marker::new(shared.filters.clone(), shared.interfaces.clone()),
             pacer: intake.spec.pace.map(Pacer::new),
             announced: false,
             limit_told: false,
@@ -376,8 +387,19 @@ impl Reading {
     }
 
     /// Leaves out what is not to be kept.
-    fn shape(&self, decoded: &mut Decoded) {
+    fn shape(&mut self, decoded: &mut Decoded) {
+        if let Some(filter) = &mut self.own_filter {
+            decoded.filtered += filter.keep(&mut decoded.batch);
+            let error = filter.take_error();
+            self.unfit(error);
+        }
         decoded.filtered += self.intake.shaper().choose(&mut decoded.batch);
+    }
+
+    fn unfit(&self, error: Option<Arc<CompileError>>) {
+        if let Some(error) = error {
+            self.intake.shared.events.emit(Event::FilterUnfit { source: &self.name, why: &error });
+        }
     }
 
     /// Passes packets on when they are due.
@@ -424,6 +446,9 @@ impl Reading {
         }
         self.admitted().await?;
         self.intake.shaper().alter(&mut decoded.batch, wall_clock());
+        self.filters.mark(&mut decoded.batch);
+        let error = self.filters.take_error();
+        self.unfit(error);
         let shared = &self.intake.shared;
         if decoded.dropped.of(DropReason::InterfaceLimit) > 0
             && !std::mem::replace(&mut self.limit_told, true)

@@ -14,6 +14,7 @@ use super::chunk::Chunk;
 use super::ring::{Ring, RingOptions};
 use crate::batch::{Batch, Verbatim};
 use crate::buffer::Pool;
+use crate::convert::{self, Addresses, Converted};
 use crate::dedup::Dedup;
 use crate::format::Format;
 use crate::interface::{Interface, InterfaceId, Interfaces};
@@ -34,7 +35,11 @@ pub struct FeedOptions {
     pub dedup: Option<Duration>,
     /// How many packets are remembered for that, of about 100 octets each.
     pub dedup_packets: usize,
-    /// What is kept of its packets.
+    /// MAC addresses of packets that become Ethernet.
+    pub addresses: Addresses,
+    /// Which of the hub's filters its packets must match; see [`Batch::matches`].
+    pub filter: Option<usize>,
+    /// What is kept of them.
     pub shape: Shape,
     /// A chunk is published at the latest when it has this many octets: [`CHUNK_OCTETS`], or less
     /// where memory is short.
@@ -73,6 +78,8 @@ pub struct Feed {
     by_interface: Vec<(InterfaceId, u64)>,
     dropped: DropCounts,
     mismatched: Option<LinkType>,
+    addresses: Addresses,
+    filter: Option<usize>,
     shaper: Shaper,
     wall_clock: Timestamp,
 }
@@ -105,6 +112,8 @@ impl Feed {
             by_interface: Vec::new(),
             dropped: DropCounts::default(),
             mismatched: None,
+            addresses: options.addresses,
+            filter: options.filter,
             shaper: Shaper::new(options.shape),
             wall_clock: Timestamp::ZERO,
         }
@@ -153,12 +162,13 @@ impl Feed {
 
     /// Takes over a run of packets of a batch.
     pub fn push(&mut self, batch: &Batch, run: Range<usize>, now: Monotonic) {
-        if self.shaper.is_idle() {
+        if self.takes_all() {
             return self.push_run(batch, run, now);
         }
         let mut start = run.start;
         for index in run.clone() {
-            if !self.shaper.keeps() {
+            let matches = self.filter.is_none_or(|filter| batch.matches(index, filter));
+            if !matches || !self.shaper.keeps() {
                 self.push_run(batch, start..index, now);
                 start = index + 1;
             }
@@ -206,7 +216,12 @@ impl Feed {
     /// Whether records of this format and linktype can be [pushed as they are](Self::push_records).
     pub fn takes_records(&mut self, format: Format, linktype: LinkType) -> bool {
         let alike = format != Format::PcapNg && format == self.format;
-        alike && self.shaper.is_idle() && self.takes_as_they_are() && self.admits(linktype)
+        alike && self.takes_all() && self.takes_as_they_are() && self.admits(linktype)
+    }
+
+    /// Whether no packet is left out.
+    fn takes_all(&self) -> bool {
+        self.filter.is_none() && self.shaper.is_idle()
     }
 
     /// Whether records need no look, one by one.
@@ -280,31 +295,67 @@ impl Feed {
             return;
         };
         let (linktype, resolution) = (interface.linktype, interface.resolution);
-        if self.linktype != Some(linktype) && !self.admits(linktype) {
-            self.dropped.add(DropReason::LinkTypeMismatch, 1);
-            self.mismatched = Some(linktype);
-            return;
-        }
+        let octets = batch.octets(packet);
+        let converted = match self.linktype == Some(linktype) || self.admits(linktype) {
+            true => None,
+            false => match self.converted(linktype, octets) {
+                None => {
+                    self.dropped.add(DropReason::LinkTypeMismatch, 1);
+                    self.mismatched = Some(linktype);
+                    return;
+                }
+                converted => converted,
+            },
+        };
         if let Some(reason) = self.unfit(packet, linktype) {
             self.dropped.add(reason, 1);
             return;
         }
-        let octets = batch.octets(packet);
         if self.repeats(packet, octets) {
             self.dropped.add(DropReason::Duplicate, 1);
             return;
         }
-        self.write(batch, packet, octets, resolution);
+        match converted {
+            None => self.write(batch, packet, octets, resolution),
+            Some(converted) => self.write_converted(batch, packet, octets, &converted, resolution),
+        }
+    }
+
+    /// A packet of another linktype as one of this feed's, where that is Ethernet.
+    fn converted(&self, linktype: LinkType, octets: &[u8]) -> Option<Converted> {
+        let wanted = self.linktype == Some(LinkType::ETHERNET);
+        convert::to_ethernet(linktype, octets, &self.addresses).filter(|_| wanted)
+    }
+
+    fn write_converted(
+        &mut self,
+        batch: &Batch,
+        packet: &Packet,
+        octets: &[u8],
+        converted: &Converted,
+        resolution: Resolution,
+    ) {
+        let payload = octets.get(converted.skip..).unwrap_or_default();
+        let origlen = converted.length(packet.origlen);
+        let packet = Packet { origlen, caplen: converted.length(packet.caplen), ..*packet };
+        let parts = [&converted.header[..], payload];
+        self.format.record_of_parts(&mut self.octets, &packet, parts, batch.options(&packet), resolution);
+        self.count(packet.interface);
     }
 
     fn write(&mut self, batch: &Batch, packet: &Packet, octets: &[u8], resolution: Resolution) {
         self.format.record(&mut self.octets, packet, octets, batch.options(packet), resolution);
+        self.count(packet.interface);
+    }
+
+    /// One more packet of an interface is in the chunk.
+    fn count(&mut self, interface: InterfaceId) {
         self.packets += 1;
         if self.format == Format::PcapNg {
-            self.announce = self.announce.max(packet.interface.0.saturating_add(1));
-            match self.by_interface.iter_mut().rev().find(|(id, _)| *id == packet.interface) {
+            self.announce = self.announce.max(interface.0.saturating_add(1));
+            match self.by_interface.iter_mut().rev().find(|(id, _)| *id == interface) {
                 Some((_, count)) => *count += 1,
-                None => self.by_interface.push((packet.interface, 1)),
+                None => self.by_interface.push((interface, 1)),
             }
         }
     }

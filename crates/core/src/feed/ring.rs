@@ -612,6 +612,14 @@ impl Reader {
         }
     }
 
+    /// Some packets of the chunk in hand were lost.
+    pub(super) fn lose_part(&mut self, reason: DropReason, packets: u64) {
+        if self.closed.is_none() {
+            self.dropped.add(reason, packets);
+            self.part += packets;
+        }
+    }
+
     /// The first packets of the chunk in hand were delivered.
     pub(super) fn count_part(&mut self, packets: u64) {
         if self.closed.is_none() {

@@ -181,6 +181,14 @@ impl Subscriber {
         }
     }
 
+    /// Loses packets of the hand's first chunk, of which others may be delivered.
+    pub fn lose_part(&self, reason: DropReason, packets: u64) {
+        let mut state = self.ring.lock();
+        if let Some(reader) = state.readers.get_mut(&self.id) {
+            reader.lose_part(reason, packets);
+        }
+    }
+
     /// Its counts at this moment; `None` once the ring let it go.
     pub fn snapshot(&self) -> Option<SubscriberSnapshot> {
         self.ring.lock().count_of(self.id)

@@ -11,6 +11,7 @@ mod program;
 mod run;
 mod compile;
 mod expression;
+mod mark;
 
 #[cfg(test)]
 mod tests;
@@ -18,4 +19,5 @@ mod tests;
 pub use compile::{Compile, CompileError};
 pub use expression::{Filter, MAX_LINKTYPES};
 pub use instruction::{Instruction, code};
+pub use mark::Marker;
 pub use program::{MAX_INSTRUCTIONS, Program, ProgramError, ProgramErrorKind};

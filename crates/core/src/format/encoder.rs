@@ -75,6 +75,31 @@ impl Format {
         out.extend_from_slice(octets);
     }
 
+    /// Appends one whole record of a packet in two parts.
+    pub fn record_of_parts(
+        self,
+        out: &mut Vec<u8>,
+        packet: &Packet,
+        parts: [&[u8]; 2],
+        options: &[u8],
+        resolution: Resolution,
+    ) {
+        let [first, rest] = parts;
+        match self {
+            Format::PcapNg => self.record(out, packet, &[first, rest].concat(), options, resolution),
+            _ => {
+                let start = out.len();
+                self.record(out, packet, first, options, resolution);
+                out.extend_from_slice(rest);
+                let caplen = (first.len() + rest.len()) as u32;
+                let lengths = little_endian::<2, 8>([caplen, packet.origlen.max(caplen)]);
+                if let Some(place) = out.get_mut(start + 8..start + RECORD_HEADER) {
+                    place.copy_from_slice(&lengths);
+                }
+            }
+        }
+    }
+
     /// The header of a classic pcap record with microseconds, little-endian.
     pub fn pcap_record(timestamp: Timestamp, caplen: u32, origlen: u32) -> [u8; RECORD_HEADER] {
         let seconds = u32::try_from(timestamp.seconds()).unwrap_or(u32::MAX);

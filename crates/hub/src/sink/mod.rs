@@ -3,6 +3,7 @@
 
 mod dial;
 mod file;
+mod inject;
 mod listen;
 mod null;
 
@@ -10,8 +11,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use pcaphub_core::convert::Addresses;
 use pcaphub_core::feed::{Announcements, History, Ring, Start, Subscriber};
 use pcaphub_core::format::Format;
+use pcaphub_core::linktype::LinkType;
 use thiserror::Error;
 
 use crate::access::Clients;
@@ -23,7 +26,7 @@ use crate::limits::Limits;
 use crate::opener::Opener;
 use crate::own_traffic::OwnTraffic;
 use crate::pen::Pen;
-use crate::plan::{self, Key, PlanError, Reading, Reconnect, SinkSpec};
+use crate::plan::{self, Injection, Key, PlanError, Reading, Reconnect, SinkSpec};
 use crate::private::Replay;
 use crate::shutdown::Shutdown;
 use crate::source::{Pending, SHAPING, shape};
@@ -64,6 +67,8 @@ pub struct Context {
     pub alone: bool,
     /// The sockets whose traffic live captures leave out.
     pub own_traffic: OwnTraffic,
+    /// What the hub was told, which ends what is paced at once.
+    pub told: Shutdown,
     /// Set where every client gets the files from their beginning.
     pub replay: Option<Arc<Replay>>,
 }
@@ -178,6 +183,14 @@ pub static SINKS: &[SinkKind] = &[
         open: listen::open_unix,
     },
     SinkKind {
+        scheme: Scheme::If,
+        example: "if:NAME",
+        help: "onto a network interface, at a pace (also `pcaphub replay`)",
+        keys: inject::KEYS,
+        listens: false,
+        open: inject::open,
+    },
+    SinkKind {
         scheme: Scheme::Exec,
         example: "exec:'COMMAND ARG...'",
         help: "the standard input of a command; no shell",
@@ -207,7 +220,6 @@ pub static SINKS: &[SinkKind] = &[
 const NOT_BUILT: &[(Scheme, &str, &str)] = &[
     (Scheme::Tls, "TLS", "; use exec:'socat - OPENSSL:HOST:PORT'"),
     (Scheme::TlsListen, "TLS", "; use stunnel before tcp-listen://"),
-    (Scheme::If, "injection", "; use exec:'tcpreplay -i NAME -'"),
     (Scheme::Nats, "the message bus", ""),
 ];
 
@@ -255,21 +267,35 @@ pub fn spec(endpoint: Endpoint) -> Result<SinkSpec, PlanError> {
             instead: "; give a file name",
         });
     }
+    let injects = endpoint.scheme == Scheme::If;
     let options = Reading::new(&endpoint, &[COMMON, SHAPING, kind.keys])?;
     let name = options.value("name", |text| Ok(text.to_owned()))?;
     Ok(SinkSpec {
         name: name.unwrap_or_else(|| endpoint.to_string()).into(),
-        format: options.value("format", plan::format)?.or_else(|| default_format(&endpoint)),
+        format: match options.value("format", plan::format)? {
+            Some(format) if !injects => Some(format),
+            _ => default_format(&endpoint),
+        },
         on_slow: options.value("on-slow", plan::on_slow)?,
         history: options.value("history", plan::history)?.unwrap_or(History::None),
-        linktype: options.value("linktype", plan::linktype)?,
+        linktype: options.value("linktype", plan::linktype)?.or(injects.then_some(LinkType::ETHERNET)),
         dedup: options.value("dedup", plan::duration)?,
         allow: options.value("allow", plan::networks)?,
         deny: options.value("deny", plan::networks)?.unwrap_or_default(),
         bind: options.value("bind", plan::address)?,
         reconnect: options.value("reconnect", plan::reconnect)?.unwrap_or(Reconnect::Error),
+        filter: options.value("filter", |text| Ok(text.to_owned()))?,
         shape: shape(&options)?,
         pace: options.value("pace", plan::pace)?,
+        injection: Injection {
+            create_tap: options.value("create", plan::create)?.is_some(),
+            oversize: options.value("oversize", plan::oversize)?.unwrap_or_default(),
+            addresses: Addresses {
+                source: options.value("mac-src", plan::mac)?,
+                destination: options.value("mac-dst", plan::mac)?,
+            },
+            force: options.value("force", plan::yes_no)?.unwrap_or(false),
+        },
         endpoint,
     })
 }
@@ -278,6 +304,8 @@ pub fn spec(endpoint: Endpoint) -> Result<SinkSpec, PlanError> {
 fn default_format(endpoint: &Endpoint) -> Option<Format> {
     match endpoint.scheme {
         Scheme::Stdio => None,
+        // To itself: all that there is of a packet's time.
+        Scheme::If => Some(Format::PcapNs),
         Scheme::File => {
             let path = endpoint.address.trim_end_matches(".gz").trim_end_matches(".zst");
             Some(if path.ends_with(".pcapng") || path.ends_with(".ntar") {

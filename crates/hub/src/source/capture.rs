@@ -173,7 +173,7 @@ impl Capture {
         } else {
             pool.freeze(records)
         };
-        Batch { buffer, packets, options: Vec::new(), verbatim }
+        Batch { buffer, packets, verbatim, ..Batch::default() }
     }
 }
 

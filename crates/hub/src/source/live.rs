@@ -9,15 +9,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use pcaphub_core::buffer::Pool;
+use pcaphub_core::filter::code;
 use pcaphub_core::interface::Interface;
 use pcaphub_core::linktype::LinkType;
 use pcaphub_core::time::Resolution;
+use pcaphub_sys::bpf::Instruction;
 use pcaphub_sys::{Device, Latency, Layer, PacketSocket, Ring, RingOptions};
 
 use super::capture::{Capture, State};
 use super::{Context, OpenError, Opened, Pending, Reader, Source, SourceError};
 use crate::event::Event;
 use crate::exclusion::{Beginning, Exclusion};
+use crate::filter;
 use crate::plan::{self, Key, PlanError, Reading, Share, SourceSpec, Value};
 
 pub(super) const KEYS: &[Key] = &[
@@ -53,14 +56,6 @@ struct Options {
     rings: u16,
 }
 
-fn yes_no(text: &str) -> Value<bool> {
-    match text {
-        "yes" => Ok(true),
-        "no" => Ok(false),
-        _ => Err("it is yes or no".into()),
-    }
-}
-
 fn latency(text: &str) -> Value<Latency> {
     match text {
         "low" => Ok(Latency::Low),
@@ -84,7 +79,7 @@ fn rings(text: &str) -> Value<u16> {
 fn options(spec: &SourceSpec) -> Result<Options, PlanError> {
     let reading = Reading::new(&spec.endpoint, &[super::COMMON, KEYS])?;
     Ok(Options {
-        promiscuous: reading.value("promiscuous", yes_no)?.unwrap_or(true),
+        promiscuous: reading.value("promiscuous", plan::yes_no)?.unwrap_or(true),
         buffer: reading.value("buffer", buffer)?,
         latency: reading.value("latency", latency)?.unwrap_or(Latency::Blocks),
         rings: reading.value("rings", rings)?.unwrap_or(1),
@@ -164,7 +159,7 @@ impl Live {
                 None => Device::find("lo")?.map(|device| device.index),
             },
             snaplen,
-            filter: Vec::new(),
+            filter: self.kernel_filter(linktype, layer, snaplen)?,
         };
         let ring = Ring::new(socket.clone(), &ring)?;
         let name = self.spec.name.clone();
@@ -199,6 +194,28 @@ impl Live {
             _exclusion: exclusion,
             state: State::default(),
         })
+    }
+
+    /// The source's filter as the kernel can run it: where packets are the same there as here.
+    fn kernel_filter(&self, linktype: LinkType, layer: Layer, snaplen: u32) -> io::Result<Vec<Instruction>> {
+        let Some(text) = &self.spec.filter else { return Ok(Vec::new()) };
+        let filter = filter::compiled(&self.spec.name, text).map_err(io::Error::other)?;
+        let program = filter.program(linktype).map_err(io::Error::other)?;
+        let same = match layer {
+            Layer::Whole => linktype == LinkType::ETHERNET,
+            Layer::Cut => linktype == LinkType::RAW,
+        };
+        if !same || program.has_loop() {
+            return Ok(Vec::new());
+        }
+        let instruction = |from: &pcaphub_core::filter::Instruction| Instruction {
+            code: from.code,
+            jt: from.jt,
+            jf: from.jf,
+            // What it accepts is wanted up to our snaplen, whatever the filter says.
+            k: if from.code == code::RETURN && from.k > 0 { snaplen } else { from.k },
+        };
+        Ok(program.instructions().iter().map(instruction).collect())
     }
 
     /// What went wrong at start, and what to do about it.

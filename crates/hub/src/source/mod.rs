@@ -166,6 +166,7 @@ const LINKTYPE: Key =
     Key { name: "linktype", help: "linktype of classic pcap streams, whatever their header says" };
 const CLOCK_OFFSET: Key = Key { name: "clock-offset", help: "added to every packet's time, e.g. -1.5s" };
 const RECONNECT: Key = Key { name: "reconnect", help: "error, always or no" };
+const FILTER: Key = Key { name: "filter", help: "which packets, as tcpdump has it: 'tcp port 80' (-f)" };
 const SNAPLEN: Key = Key { name: "snaplen", help: "octets of each packet that are kept (-s)" };
 const SAMPLE: Key = Key { name: "sample", help: "1/N: one packet in N" };
 const COUNT: Key = Key { name: "count", help: "so many packets, and then no more" };
@@ -175,10 +176,10 @@ const LOOP: Key = Key { name: "loop", help: "how often it is read, or forever; t
 const BIND: Key = Key { name: "bind", help: "local address to dial from" };
 
 /// Options of every source.
-pub const COMMON: &[Key] = &[NAME, LINKTYPE, CLOCK_OFFSET, SNAPLEN, SAMPLE, COUNT, TIME, PACE];
+pub const COMMON: &[Key] = &[NAME, LINKTYPE, CLOCK_OFFSET, FILTER, SNAPLEN, SAMPLE, COUNT, TIME, PACE];
 
 /// Options that every sink has, too.
-pub(crate) const SHAPING: &[Key] = &[SNAPLEN, SAMPLE, COUNT, TIME, PACE];
+pub(crate) const SHAPING: &[Key] = &[FILTER, SNAPLEN, SAMPLE, COUNT, TIME, PACE];
 
 /// What is to be kept of an endpoint's packets.
 ///
@@ -371,6 +372,7 @@ pub fn spec(endpoint: Endpoint) -> Result<SourceSpec, PlanError> {
         linktype: options.value("linktype", plan::linktype)?,
         clock_offset: options.value("clock-offset", plan::offset)?.unwrap_or(0),
         bind: options.value("bind", plan::address)?,
+        filter: options.value("filter", |text| Ok(text.to_owned()))?,
         shape: shape(&options)?,
         pace: options.value("pace", plan::pace)?,
         repeat: options.value("loop", plan::repeat)?.unwrap_or(1),

@@ -85,6 +85,14 @@ impl Opener for Remembering {
         System.listen_unix(path)
     }
 
+    fn injector(&self, interface: &str) -> std::io::Result<Box<dyn pcaphub::opener::Wire>> {
+        System.injector(interface)
+    }
+
+    fn tap(&self, interface: &str) -> std::io::Result<Box<dyn pcaphub::opener::Wire>> {
+        System.tap(interface)
+    }
+
     fn packet_socket(&self, layer: pcaphub_sys::Layer) -> std::io::Result<pcaphub_sys::PacketSocket> {
         System.packet_socket(layer)
     }

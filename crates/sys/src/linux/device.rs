@@ -15,6 +15,8 @@ pub struct Device {
     pub up: bool,
     /// Whether it leads back to this machine.
     pub loopback: bool,
+    /// Octets that the network layer of a packet may have.
+    pub mtu: usize,
 }
 
 impl Device {
@@ -30,13 +32,17 @@ impl Device {
             let index = ask(&socket, libc::SIOCGIFINDEX, request)?;
             let hardware = ask(&socket, libc::SIOCGIFHWADDR, request)?;
             let flags = ask(&socket, libc::SIOCGIFFLAGS, request)?;
+            let mtu = ask(&socket, libc::SIOCGIFMTU, request)?;
             // SAFETY: the call filled this member of the union.
             let index = unsafe { index.ifr_ifru.ifru_ifindex };
             // SAFETY: the call filled this member of the union.
             let hardware = unsafe { hardware.ifr_ifru.ifru_hwaddr };
             // SAFETY: the call filled this member of the union.
             let flags = i32::from(unsafe { flags.ifr_ifru.ifru_flags });
+            // SAFETY: the call filled this member of the union.
+            let mtu = unsafe { mtu.ifr_ifru.ifru_mtu };
             Ok(Device {
+                mtu: usize::try_from(mtu).unwrap_or(0),
                 index: index.cast_unsigned(),
                 hardware_type: hardware.sa_family,
                 up: flags & libc::IFF_UP != 0,
@@ -56,7 +62,7 @@ fn gone(error: &io::Error) -> bool {
 }
 
 /// A request about an interface; `None` for what cannot be the name of one.
-fn request(name: &str) -> Option<libc::ifreq> {
+pub(super) fn request(name: &str) -> Option<libc::ifreq> {
     // SAFETY: ifreq is made of integers only, for which all zeros is a value.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     // The last octet stays zero.

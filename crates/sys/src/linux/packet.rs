@@ -87,10 +87,14 @@ impl PacketSocket {
     /// # Errors
     /// `ENODEV` where there is no such interface.
     pub fn bind(&self, interface: Option<u32>) -> io::Result<()> {
+        self.bind_to(interface, libc::ETH_P_ALL as u16)
+    }
+
+    pub(super) fn bind_to(&self, interface: Option<u32>, protocol: u16) -> io::Result<()> {
         // SAFETY: sockaddr_ll is made of integers only, for which all zeros is a value.
         let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
         address.sll_family = libc::AF_PACKET as u16;
-        address.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
+        address.sll_protocol = protocol.to_be();
         address.sll_ifindex = interface.map_or(0, u32::cast_signed);
         let length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
         let descriptor = self.descriptor.as_raw_fd();

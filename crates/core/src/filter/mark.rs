@@ -1,0 +1,185 @@
+//! Filters over whole batches: each distinct one is run once for a packet, however many read the
+//! result.
+
+use std::sync::Arc;
+
+use super::compile::CompileError;
+use super::expression::Filter;
+use super::program::Program;
+use crate::batch::Batch;
+use crate::interface::{Interface, Interfaces};
+use crate::linktype::LinkType;
+use crate::packet::Packet;
+
+/// Runs some filters over batches of one stream.
+#[derive(Debug)]
+pub struct Marker {
+    filters: Arc<[Filter]>,
+    interfaces: Interfaces,
+    known: Vec<Arc<Interface>>,
+    /// The programs of each linktype that was met, in the filters' order.
+    programs: Vec<(LinkType, Programs)>,
+    error: Option<Arc<CompileError>>,
+}
+
+/// `None` where the filter means nothing for the linktype: no packet matches.
+type Programs = Box<[Option<Arc<Program>>]>;
+
+/// Filters whose results one word holds.
+const WORD: usize = 64;
+
+impl Marker {
+    /// `interfaces` is the hub's table, which knows the packets' linktypes.
+    pub fn new(filters: Arc<[Filter]>, interfaces: Interfaces) -> Self {
+        Marker { filters, interfaces, known: Vec::new(), programs: Vec::new(), error: None }
+    }
+
+    /// Why a filter cannot be run for a linktype that was met; each is told once.
+    pub fn take_error(&mut self) -> Option<Arc<CompileError>> {
+        self.error.take()
+    }
+
+    /// Writes into a batch which of its packets match which filters. Nothing may be taken out of it
+    /// afterwards.
+    pub fn mark(&mut self, batch: &mut Batch) {
+        if self.filters.is_empty() {
+            return;
+        }
+        let words = self.filters.len().div_ceil(WORD);
+        let mut marks = vec![0; words * batch.packets.len()];
+        for (packet, marks) in batch.packets.iter().zip(marks.chunks_exact_mut(words)) {
+            let octets = batch.octets(packet);
+            for (index, program) in self.programs_of(packet).iter().enumerate() {
+                let matches = program.as_ref().is_some_and(|program| program.run(octets, packet.origlen) > 0);
+                if let Some(word) = marks.get_mut(index / WORD) {
+                    *word |= u64::from(matches) << (index % WORD);
+                }
+            }
+        }
+        batch.marks = marks;
+    }
+
+    /// Keeps of a batch the packets that match the first filter; how many others there were.
+    pub fn keep(&mut self, batch: &mut Batch) -> u64 {
+        let buffer = batch.buffer.clone();
+        batch.retain(|packet| {
+            let start = packet.offset as usize;
+            let octets = buffer.get(start..start + packet.caplen as usize).unwrap_or_default();
+            let program = self.programs_of(packet).first();
+            program.and_then(Option::as_ref).is_some_and(|program| program.run(octets, packet.origlen) > 0)
+        })
+    }
+
+    fn programs_of(&mut self, packet: &Packet) -> &[Option<Arc<Program>>] {
+        let id = packet.interface.0 as usize;
+        if id >= self.known.len() {
+            self.interfaces.catch_up(&mut self.known);
+        }
+        let Some(linktype) = self.known.get(id).map(|interface| interface.linktype) else { return &[] };
+        // Nearly always there is one.
+        let known = self.programs.iter().position(|(known, _)| *known == linktype);
+        let index = known.unwrap_or_else(|| self.meet(linktype));
+        self.programs.get(index).map_or(&[], |(_, programs)| programs)
+    }
+
+    fn meet(&mut self, linktype: LinkType) -> usize {
+        let compile =
+            |filter: &Filter| filter.program(linktype).map_err(|error| self.error = Some(error)).ok();
+        let programs = self.filters.iter().map(compile).collect();
+        self.programs.push((linktype, programs));
+        self.programs.len() - 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::super::{Compile, Instruction, code};
+    use super::*;
+    use crate::interface::{InterfaceId, Intern};
+    use crate::time::{Resolution, Timestamp};
+
+    /// Makes programs that accept packets whose first octet is the number that is the text, for Ethernet.
+    struct FirstOctet;
+
+    impl Compile for FirstOctet {
+        fn compile(&self, text: &str, linktype: LinkType, _: u32) -> Result<Program, CompileError> {
+            if linktype != LinkType::ETHERNET {
+                return Err(CompileError::UnknownLinkType(linktype));
+            }
+            Ok(Program::new(vec![
+                Instruction::new(code::LOAD_BYTE, 0),
+                Instruction::test(code::EQUAL, text.parse().unwrap_or(0), 0, 1),
+                Instruction::new(code::RETURN, 1),
+                Instruction::new(code::RETURN, 0),
+            ])?)
+        }
+    }
+
+    fn marker(texts: &[String]) -> (Marker, Vec<InterfaceId>) {
+        let mut interfaces = Interfaces::new();
+        let mut intern = |linktype| {
+            let interface = Interface {
+                source: "tap".into(),
+                name: None,
+                linktype,
+                snaplen: 0,
+                resolution: Resolution::NANOS,
+                fcs_len: None,
+                options: Bytes::new(),
+            };
+            interfaces.intern(interface)
+        };
+        let ids = [intern(LinkType::ETHERNET), intern(LinkType::RAW)].into_iter().flatten().collect();
+        let filters =
+            texts.iter().filter_map(|text| Filter::new(text.as_str(), 0, Arc::new(FirstOctet)).ok());
+        (Marker::new(filters.collect(), interfaces), ids)
+    }
+
+    fn batch(interface: InterfaceId) -> Batch {
+        let packet = |n: u32| Packet {
+            timestamp: Timestamp::ZERO,
+            interface,
+            caplen: 1,
+            origlen: 1,
+            offset: n,
+            options_offset: 0,
+            options_len: 0,
+        };
+        Batch { buffer: (0..100).collect(), packets: (0..100).map(packet).collect(), ..Batch::default() }
+    }
+
+    #[test]
+    fn each_packet_knows_the_filters_that_it_matches() {
+        let texts: Vec<String> = (0..70).map(|n| n.to_string()).collect();
+        let (mut marker, ids) = marker(&texts);
+        let mut batch = batch(ids[0]);
+        marker.mark(&mut batch);
+        for packet in 0..100 {
+            for filter in 0..70 {
+                assert_eq!(batch.matches(packet, filter), packet == filter, "{packet} {filter}");
+            }
+        }
+        assert!(marker.take_error().is_none());
+    }
+
+    #[test]
+    fn of_a_linktype_for_which_a_filter_means_nothing_no_packet_matches_and_that_is_told_once() {
+        let (mut marker, ids) = marker(&["3".to_owned()]);
+        let mut batch = batch(ids[1]);
+        marker.mark(&mut batch);
+        assert!((0..100).all(|packet| !batch.matches(packet, 0)));
+        assert_eq!(marker.take_error().as_deref(), Some(&CompileError::UnknownLinkType(LinkType::RAW)));
+        marker.mark(&mut batch);
+        assert!(marker.take_error().is_none());
+    }
+
+    #[test]
+    fn what_does_not_match_can_be_left_out() {
+        let (mut marker, ids) = marker(&["3".to_owned()]);
+        let mut batch = batch(ids[0]);
+        assert_eq!(marker.keep(&mut batch), 99);
+        assert_eq!(batch.packets[0].offset, 3);
+    }
+}
