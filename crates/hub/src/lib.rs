@@ -16,6 +16,7 @@ pub mod snowball;
 pub mod event;
 pub mod stats;
 pub mod endpoint;
+pub mod filter;
 pub mod opener;
 pub mod exclusion;
 pub mod own_traffic;
