@@ -1,9 +1,13 @@
 //! Filter text compiled by the libpcap of the system: what a [`Filter`](pcaphub_core::filter::Filter)
 //! is given where sources and sinks are opened.
 
-use pcaphub_core::filter::{Compile, CompileError, Instruction, Program};
+use std::sync::Arc;
+
+use pcaphub_core::filter::{Compile, CompileError, Filter, Instruction, Program};
 use pcaphub_core::linktype::LinkType;
 use pcaphub_sys::libpcap;
+
+use crate::plan::PlanError;
 
 /// The compiler of pcap-filter(7), with every word that the installed libpcap knows.
 ///
@@ -35,4 +39,16 @@ impl Compile for Libpcap {
         let ours = |&libpcap::Instruction { code, jt, jf, k }| Instruction { code, jt, jf, k };
         Ok(Program::new(instructions.iter().map(ours).collect())?)
     }
+}
+
+/// The filter of an endpoint, by its text.
+///
+/// # Errors
+/// What is wrong with the text, or that libpcap is missing.
+pub fn compiled(endpoint: &str, text: &str) -> Result<Filter, PlanError> {
+    Filter::new(text, 0, Arc::new(Libpcap)).map_err(|error| PlanError::Filter {
+        endpoint: endpoint.into(),
+        filter: text.into(),
+        why: error.to_string(),
+    })
 }

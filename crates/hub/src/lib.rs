@@ -16,7 +16,6 @@ pub mod snowball;
 pub mod event;
 pub mod stats;
 pub mod endpoint;
-pub mod filter;
 pub mod opener;
 pub mod exclusion;
 pub mod own_traffic;
