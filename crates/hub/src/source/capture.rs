@@ -87,6 +87,8 @@ impl PacketReader for Capture {
                     captured.dropped = self.lost()?;
                     return Ok((captured.dropped.total() > 0).then_some(captured));
                 }
+                // That it goes away while it is down is not told.
+                Wake::Timeout if self.state.down => self.went_down()?,
                 Wake::Timeout => {}
             }
         }

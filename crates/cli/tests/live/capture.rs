@@ -1,0 +1,280 @@
+//! `if:NAME` as a source, beside tcpdump on the same interface.
+
+use std::process::Stdio;
+
+use rustix::process::Signal;
+
+use crate::harness::*;
+use crate::network::*;
+
+/// Starts a hub on host b that captures, with a client that has its header.
+fn capturing(network: &Network, arguments: &[&str]) -> (Hub, std::net::TcpStream, Vec<u8>) {
+    let words = [&["serve"], arguments, &["--listen", "127.0.0.1:0"]].concat();
+    let hub = network.b.hub(&words, 1);
+    let mut client = network.b.connect(hub.client());
+    let header = read_exact(&mut client, 24);
+    (hub, client, header)
+}
+
+#[test]
+fn every_packet_on_the_wire_is_delivered_or_counted() {
+    let Some(network) = network() else { return };
+    let before = network.b.count("vb", "rx_packets");
+    let (mut hub, mut client, header) = capturing(&network, &["-i", "vb"]);
+    assert_eq!(header, crate::harness::header(1));
+    network.a.send("10.99.0.2:9", 20_000);
+    let sent = network.b.count("vb", "rx_packets") - before;
+    assert_eq!(sent, 20_000);
+    // What comes back, because nobody listens there, goes out on vb.
+    wait_until("all is counted", || hub.counts()["sources"][0]["decoded"].as_u64().unwrap() >= sent);
+    let received = packets_until(&mut client, 20_000, is_datagram);
+    assert!(received.windows(2).all(|pair| pair[0].micros <= pair[1].micros));
+    let (status, counts) = hub.stop();
+    assert!(status.success());
+    assert_eq!(sum(&counts["sources"][0]["dropped"]), 0, "{counts}");
+}
+
+#[test]
+fn it_sees_octet_for_octet_what_tcpdump_sees_vlan_tags_and_ipv6_too() {
+    let Some(network) = network() else { return };
+    if !has("tcpdump") {
+        return;
+    }
+    let folder = folder();
+    let theirs = folder.path().join("theirs.pcap");
+    let tcpdump = network.b.start(&["tcpdump", "-i", "vb", "-U", "-w", theirs.to_str().unwrap()]);
+    wait_until("tcpdump captures", || std::fs::metadata(&theirs).is_ok_and(|file| file.len() >= 24));
+    let (hub, mut client, _) = capturing(&network, &["-i", "vb"]);
+    network.a.send("10.99.0.2:9", 5);
+    send_packets(&network, &(0..50).map(|number| tagged(5, number, 9)).collect::<Vec<_>>());
+    network.a.send("[fd00::2]:9", 50);
+    network.a.send("10.99.0.2:10", 50);
+    let ours = packets_until(&mut client, 155, is_datagram);
+    wait_until("tcpdump has them too", || {
+        read_pcap_leniently(&std::fs::read(&theirs).unwrap()).iter().filter(|p| is_datagram(p)).count() == 155
+    });
+    tcpdump.interrupt();
+    hub.stop();
+    let datagrams = |packets: Vec<Packet>| -> Vec<Vec<u8>> {
+        packets.into_iter().filter(is_datagram).map(|packet| packet.octets).collect()
+    };
+    let theirs = datagrams(read_pcap_leniently(&std::fs::read(&theirs).unwrap()));
+    assert_eq!(datagrams(ours), theirs);
+    assert!(theirs.iter().any(|octets| octets[12..16] == [0x81, 0, 0, 5]), "tags are there");
+}
+
+/// The whole packets of a file that is being written.
+fn read_pcap_leniently(octets: &[u8]) -> Vec<Packet> {
+    let mut end = 24;
+    while let Some(head) = octets.get(end..end + 16) {
+        let length = u32::from_le_bytes(head[8..12].try_into().unwrap()) as usize;
+        if end + 16 + length > octets.len() {
+            break;
+        }
+        end += 16 + length;
+    }
+    read_pcap(&octets[..end])
+}
+
+#[test]
+fn all_interfaces_at_once_are_cooked_and_loopback_comes_once() {
+    let Some(network) = network() else { return };
+    if !has("tshark") {
+        return;
+    }
+    let (hub, mut client, header) = capturing(&network, &["-i", "any"]);
+    assert_eq!(header, crate::harness::header(276));
+    network.a.send("10.99.0.2:9", 10);
+    network.b.send("127.0.0.1:9", 10);
+    let packets = packets_until(&mut client, 20, is_datagram);
+    let folder = folder();
+    let octets: Vec<u8> = header.into_iter().chain(packets.iter().flat_map(record)).collect();
+    let path = file(&folder, "any.pcap", &octets);
+    let printed = shell(&format!(
+        "tshark -r {} -Y 'udp and not icmp' -T fields -e sll.ifindex -e ip.dst 2>/dev/null",
+        path.display()
+    ));
+    let to = |address: &str| printed.lines().filter(|line| line.ends_with(address)).count();
+    assert_eq!((to("10.99.0.2"), to("127.0.0.1")), (10, 10), "{printed}");
+    hub.stop();
+}
+
+#[test]
+fn an_interface_may_go_down_come_up_go_away_and_come_back() {
+    let Some(network) = network() else { return };
+    let (mut hub, mut client, _) = capturing(&network, &["-i", "vb"]);
+    let mut passes = |hub: &mut Hub| {
+        // The first ones may be sent before the interface is quite there.
+        let mut came = 0;
+        wait_until("datagrams come", || {
+            network.a.shell("ip neigh replace 10.99.0.2 lladdr 02:00:00:00:00:0b dev va nud permanent");
+            network.a.send("10.99.0.2:9", 1);
+            came = hub.counts()["sources"][0]["decoded"].as_u64().unwrap();
+            client.set_nonblocking(true).unwrap();
+            let there = client.peek(&mut [0; 1]).is_ok();
+            client.set_nonblocking(false).unwrap();
+            there
+        });
+        while {
+            client.set_nonblocking(true).unwrap();
+            client.peek(&mut [0; 16]).is_ok()
+        } {
+            client.set_nonblocking(false).unwrap();
+            next_packet(&mut client);
+        }
+        client.set_nonblocking(false).unwrap();
+    };
+    passes(&mut hub);
+    network.b.shell("ip link set vb down");
+    hub.wait_for("the interface is down");
+    network
+        .b
+        .shell("ip link set vb up; ip neigh replace 10.99.0.1 lladdr 02:00:00:00:00:0a dev vb nud permanent");
+    passes(&mut hub);
+    if !hub.said().iter().any(|line| line.contains("up again")) {
+        hub.wait_for("up again");
+    }
+    network.b.shell("ip link del vb");
+    hub.wait_for("the interface is gone");
+    let (a, b) = (network.a.namespace(), network.b.namespace());
+    root(&format!(
+        "ip -n {a} link add va address 02:00:00:00:00:0a type veth peer name vb address 02:00:00:00:00:0b netns {b}
+         ip -n {a} addr add {A}/24 dev va; ip -n {b} addr add {B}/24 dev vb
+         ip -n {a} link set va up; ip -n {b} link set vb up"
+    ));
+    passes(&mut hub);
+    assert!(hub.stop().0.success());
+}
+
+#[test]
+fn what_the_kernel_had_no_room_for_is_counted() {
+    let Some(network) = network() else { return };
+    let before = network.b.count("vb", "rx_packets");
+    let (mut hub, client, _) =
+        capturing(&network, &["-i", "vb", "-B", "1024", "-f", "udp port 9 and dst host 10.99.0.2"]);
+    hub.signal(Signal::STOP);
+    network.a.send("10.99.0.2:9", 20_000);
+    hub.signal(Signal::CONT);
+    let sent = network.b.count("vb", "rx_packets") - before;
+    let mut counts = serde_json::Value::Null;
+    wait_until("all is counted", || {
+        counts = hub.counts();
+        counts["sources"][0]["decoded"] == sent
+    });
+    let dropped = counts["sources"][0]["dropped"]["kernel"].as_u64().unwrap();
+    assert!((1..sent).contains(&dropped), "{counts}");
+    assert_eq!(counts["sources"][0]["forwarded"].as_u64().unwrap() + dropped, sent);
+    drop(client);
+    hub.stop();
+}
+
+#[test]
+fn several_rings_share_the_packets_and_none_comes_twice() {
+    let Some(network) = network() else { return };
+    let (mut hub, mut client, _) = capturing(&network, &["if:vb?rings=3&filter=udp%20port%209"]);
+    // Flows go to a ring each: many flows.
+    for _ in 0..30 {
+        network.a.send("10.99.0.2:9", 20);
+    }
+    let packets = packets_until(&mut client, 600, is_datagram);
+    assert_eq!(packets.iter().filter(|packet| is_datagram(packet)).count(), 600);
+    let counts = hub.counts();
+    let rings: Vec<u64> =
+        counts["sources"].as_array().unwrap().iter().map(|ring| ring["decoded"].as_u64().unwrap()).collect();
+    assert_eq!(rings.len(), 3);
+    assert!(rings.iter().filter(|packets| **packets > 0).count() > 1, "{rings:?}");
+    hub.stop();
+}
+
+#[test]
+fn packets_come_at_once_where_latency_is_to_be_low_and_long_ones_come_whole() {
+    let Some(network) = network() else { return };
+    let (hub, mut client, _) = capturing(&network, &["if:vb?latency=low&promiscuous=no"]);
+    network.a.send("10.99.0.2:9", 300);
+    packets_until(&mut client, 300, is_datagram);
+    // Larger than any MTU: what the kernel passes on without cutting it.
+    network.a.run(&["ping", "-c", "1", "-s", "9000", "10.99.0.2"]);
+    hub.stop();
+}
+
+#[test]
+fn an_interface_is_promiscuous_unless_told_otherwise_and_packets_are_cut() {
+    let Some(network) = network() else { return };
+    let promiscuous = || network.b.run(&["ip", "-d", "link", "show", "vb"]).contains("promiscuity 1");
+    assert!(!promiscuous());
+    let (hub, _client, _) = capturing(&network, &["-i", "vb"]);
+    assert!(promiscuous());
+    hub.stop();
+    let (hub, mut client, _) = capturing(&network, &["-i", "vb", "-p", "-s", "60"]);
+    assert!(!promiscuous());
+    network.a.send("10.99.0.2:9", 100);
+    let packets = packets_until(&mut client, 50, |packet| packet.octets.len() == 60);
+    assert!(packets.iter().all(|packet| packet.octets.len() <= 60));
+    hub.stop();
+}
+
+#[test]
+fn without_the_right_it_says_which_one_and_how_to_grant_it() {
+    if !may_capture() || !has("setpriv") {
+        return;
+    }
+    let folder = folder();
+    // Where everybody may run it.
+    let program = folder.path().join("pcaphub");
+    std::fs::copy(env!("CARGO_BIN_EXE_pcaphub"), &program).unwrap();
+    std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    for sink in [&["serve", "-i", "lo"][..], &["replay", "-r", "/dev/null", "lo"]] {
+        let output = std::process::Command::new("setpriv")
+            .args(["--reuid", "65534", "--clear-groups", "--regid", "65534"])
+            .arg(&program)
+            .args(sink)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(77), "{said}");
+        for way in ["CAP_NET_RAW", "setcap", "AmbientCapabilities", "root"] {
+            assert!(said.contains(way), "{way}: {said}");
+        }
+    }
+}
+
+#[test]
+fn an_interface_that_is_none_is_told_with_where_to_look() {
+    if !may_capture() {
+        return;
+    }
+    let output = run(&["serve", "-i", "nosuchif", "--listen", "127.0.0.1:0"], b"");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("pcaphub interfaces"));
+}
+
+#[test]
+fn tshark_shows_live_packets_with_no_further_option() {
+    let Some(network) = network() else { return };
+    if !has("tshark") {
+        return;
+    }
+    let hub = network.b.hub(&["serve", "-i", "vb", "--listen", "127.0.0.1:0"], 1);
+    let port = hub.client().port();
+    let tshark = network
+        .b
+        .command(&["tshark", "-l", "-i", &format!("TCP@127.0.0.1:{port}"), "-c", "10", "-Y", "udp"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut hub = hub;
+    hub.wait_for("connected");
+    // It has its header when it is connected, and looks at its pipe a little later.
+    let sending = network.a.start(&[
+        "sh",
+        "-c",
+        "for i in $(seq 200); do echo datagram >/dev/udp/10.99.0.2/9; sleep 0.1; done",
+    ]);
+    let udp = network.a.start(&["ping", "-i", "0.1", "-c", "300", "10.99.0.2"]);
+    let output = tshark.wait_with_output().unwrap();
+    drop((sending, udp));
+    assert!(output.status.success());
+    hub.stop();
+}

@@ -1,0 +1,58 @@
+//! Filters of live captures: in the kernel or here, the result is the same.
+
+use crate::harness::*;
+use crate::network::*;
+
+#[test]
+fn a_filter_of_a_live_source_keeps_what_tcpdump_keeps_of_the_whole_tagged_packets_too() {
+    let Some(network) = network() else { return };
+    if !has("tcpdump") {
+        return;
+    }
+    let filters = ["udp port 9", "vlan and udp port 9", "udp and not vlan", "ip6", "ether[12:2] = 0x8100"];
+    let mut arguments = vec!["serve".to_owned(), "-i".into(), "vb".into(), "--opt".into(), "name=all".into()];
+    for filter in filters {
+        arguments.extend(["-i".into(), "vb".into(), "--opt".into(), format!("filter={filter}")]);
+        arguments.extend(["--opt".into(), format!("name={filter}")]);
+    }
+    arguments.extend(["--listen".into(), "127.0.0.1:0".into()]);
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let mut hub = network.b.hub(&words, 1);
+    let folder = folder();
+    let whole = folder.path().join("whole.pcap");
+    let tcpdump = network.b.start(&["tcpdump", "-i", "vb", "-U", "-w", whole.to_str().unwrap()]);
+    wait_until("tcpdump captures", || std::fs::metadata(&whole).is_ok_and(|file| file.len() >= 24));
+    for to in ["10.99.0.2:9", "[fd00::2]:9", "10.99.0.2:11"] {
+        network.a.send(to, 10);
+    }
+    let inside = |port| (0..10).map(|number| tagged(5, number, port)).collect::<Vec<_>>();
+    send_packets(&network, &[inside(9), inside(10)].concat());
+    let count = |filter: &str| -> u64 {
+        let output = std::process::Command::new("tcpdump").args(["-nr"]).arg(&whole).arg(filter).output();
+        String::from_utf8_lossy(&output.unwrap().stdout).lines().count() as u64
+    };
+    let kept = |hub: &mut Hub, source: usize| hub.counts()["sources"][source]["forwarded"].as_u64().unwrap();
+    wait_until("all is there on both sides", || count("") >= 50 && kept(&mut hub, 0) == count(""));
+    tcpdump.interrupt();
+    for (number, filter) in filters.iter().enumerate() {
+        assert!(count(filter) > 0, "{filter}");
+        wait_until(filter, || kept(&mut hub, number + 1) == count(filter));
+    }
+    hub.stop();
+}
+
+#[test]
+fn cooked_packets_are_filtered_by_what_they_are() {
+    let Some(network) = network() else { return };
+    let hub = network.b.hub(
+        &["serve", "-i", "any", "-f", "udp port 9 and dst host 10.99.0.2", "--listen", "127.0.0.1:0"],
+        1,
+    );
+    let mut client = network.b.connect(hub.client());
+    read_exact(&mut client, 24);
+    network.a.send("10.99.0.2:10", 10);
+    network.a.send("10.99.0.2:9", 10);
+    let packets = packets_until(&mut client, 10, is_datagram);
+    assert_eq!(packets.len(), 10);
+    hub.stop();
+}
