@@ -47,7 +47,8 @@ impl Filter {
     /// asks [`program`](Filter::program) for each, and has the errors at start.
     ///
     /// # Errors
-    /// That of Ethernet, if no other linktype has a program either; there is no compiler.
+    /// That of Ethernet, if no other linktype has a program either; no packet of Ethernet can match,
+    /// as those of `tcp and udp`; there is no compiler.
     pub fn new(
         text: impl Into<String>,
         snaplen: u32,
@@ -56,9 +57,9 @@ impl Filter {
         let shared = Shared { text: text.into(), snaplen, compiler, compiled: RwLock::default() };
         let result = shared.compile(LinkType::ETHERNET);
         if let Err(error) = &result {
-            let elsewhere = matches!(error, CompileError::Refused { .. } | CompileError::RejectsAll { .. })
-                && OTHER_LINKTYPES.into_iter().any(|linktype| shared.compile(linktype).is_ok());
-            if !elsewhere {
+            let elsewhere = |linktype: LinkType| shared.compile(linktype).is_ok();
+            let refused = matches!(error, CompileError::Refused { .. });
+            if !refused || !OTHER_LINKTYPES.into_iter().any(elsewhere) {
                 return Err(Arc::new(error.clone()));
             }
         }
