@@ -190,8 +190,8 @@ fn several_rings_share_the_packets_and_none_comes_twice() {
 fn packets_come_at_once_where_latency_is_to_be_low_and_long_ones_come_whole() {
     let Some(network) = network() else { return };
     let (hub, mut client, _) = capturing(&network, &["if:vb?latency=low&promiscuous=no"]);
-    network.a.send("10.99.0.2:9", 300);
-    packets_until(&mut client, 300, is_datagram);
+    network.a.send("10.99.0.2:9", 200);
+    packets_until(&mut client, 200, is_datagram);
     // Larger than any MTU: what the kernel passes on without cutting it.
     network.a.run(&["ping", "-c", "1", "-s", "9000", "10.99.0.2"]);
     hub.stop();

@@ -115,7 +115,7 @@ impl Ring {
             }
             Latency::Low => {
                 let slot = largest.next_multiple_of(TPACKET_ALIGNMENT);
-                let block_octets = slot.next_power_of_two().max(BLOCK);
+                let block_octets = slot.next_power_of_two().max(SLOTS);
                 let per_block = block_octets / slot;
                 let blocks = (options.octets / block_octets).max(4);
                 let request = libc::tpacket_req3 {
@@ -343,6 +343,8 @@ const RETIRE: Duration = Duration::from_millis(1);
 /// Small, so that a ring has many: at low rates each millisecond takes one, however few packets are
 /// in it.
 const BLOCK: usize = 128 << 10;
+/// What slots of one size are cut from: large, so that little is left over.
+const SLOTS: usize = 1 << 20;
 /// What a packet has in a ring besides its octets, at most: header, address, reserve, alignment.
 const ROOM: usize = 256;
 
