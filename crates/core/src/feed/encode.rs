@@ -298,7 +298,7 @@ impl Feed {
         let octets = batch.octets(packet);
         let converted = match self.linktype == Some(linktype) || self.admits(linktype) {
             true => None,
-            false => match self.converted(linktype, octets) {
+            false => match self.converted(linktype, packet, octets) {
                 None => {
                     self.dropped.add(DropReason::LinkTypeMismatch, 1);
                     self.mismatched = Some(linktype);
@@ -317,28 +317,25 @@ impl Feed {
         }
         match converted {
             None => self.write(batch, packet, octets, resolution),
-            Some(converted) => self.write_converted(batch, packet, octets, &converted, resolution),
+            Some(converted) => self.write_converted(batch, packet, &converted, resolution),
         }
     }
 
     /// A packet of another linktype as one of this feed's, where that is Ethernet.
-    fn converted(&self, linktype: LinkType, octets: &[u8]) -> Option<Converted> {
+    fn converted<'a>(&self, linktype: LinkType, packet: &Packet, octets: &'a [u8]) -> Option<Converted<'a>> {
         let wanted = self.linktype == Some(LinkType::ETHERNET);
-        convert::to_ethernet(linktype, octets, &self.addresses).filter(|_| wanted)
+        convert::to_ethernet(linktype, octets, packet.origlen, &self.addresses).filter(|_| wanted)
     }
 
     fn write_converted(
         &mut self,
         batch: &Batch,
         packet: &Packet,
-        octets: &[u8],
-        converted: &Converted,
+        converted: &Converted<'_>,
         resolution: Resolution,
     ) {
-        let payload = octets.get(converted.skip..).unwrap_or_default();
-        let origlen = converted.length(packet.origlen);
-        let packet = Packet { origlen, caplen: converted.length(packet.caplen), ..*packet };
-        let parts = [&converted.header[..], payload];
+        let packet = Packet { origlen: converted.origlen, caplen: converted.caplen(), ..*packet };
+        let parts = [&converted.header[..], converted.payload];
         self.format.record_of_parts(&mut self.octets, &packet, parts, batch.options(&packet), resolution);
         self.count(packet.interface);
     }
