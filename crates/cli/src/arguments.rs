@@ -28,7 +28,18 @@ pub(crate) struct Arguments {
     pub(crate) stats_json: bool,
 }
 
-/// The verbs that are built.
+/// What the command line says.
+pub(crate) enum Parsed {
+    /// Run a hub.
+    Hub(Box<Arguments>),
+    /// List the interfaces.
+    Interfaces {
+        /// For scripts.
+        json: bool,
+    },
+}
+
+/// The verbs that run a hub.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verb {
     Serve,
@@ -45,7 +56,6 @@ const NOT_BUILT: &[(&str, &str, &str)] = &[
     ("run", "the configuration file", "; give the endpoints on the command line"),
     ("check", "the configuration file", ""),
     ("top", "the terminal dashboard", "; send SIGUSR1 for the counts"),
-    ("interfaces", "the list of interfaces", "; use `tcpdump -D`"),
     ("ca", "TLS", ""),
     ("extcap", "the Wireshark extcap", "; use TCP@HOST:PORT in Wireshark"),
     ("completions", "shell completions", ""),
@@ -61,12 +71,16 @@ const OPTIONS_NOT_BUILT: &[(&str, &str, &str, &str)] = &[
 
 /// Reads the process's command line; what is wrong with it, or help that was asked for, is
 /// printed.
-pub(crate) fn parse() -> Result<Arguments, ExitCode> {
+pub(crate) fn parse() -> Result<Parsed, ExitCode> {
     let matches = command().try_get_matches().map_err(|error| {
         let _ = error.print();
         ExitCode::from(if error.use_stderr() { exit::USAGE } else { 0 })
     })?;
-    arguments(&matches).map_err(|error| exit::report(&error.into()))
+    if let Some(("interfaces", matches)) = matches.subcommand() {
+        return Ok(Parsed::Interfaces { json: matches.get_flag("json") });
+    }
+    let arguments = arguments(&matches).map_err(|error| exit::report(&error.into()))?;
+    Ok(Parsed::Hub(Box::new(arguments)))
 }
 
 /// The whole command line, for help and for tests.
@@ -96,6 +110,12 @@ pub(crate) fn command() -> Command {
             with_sources("replay", "Packets onto a network interface, the last word", true)
                 .args(replay_arguments())
                 .after_help(help::REPLAY),
+        )
+        .subcommand(
+            Command::new("interfaces")
+                .about("What can be captured on: -i NAME")
+                .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("For scripts"))
+                .after_help(help::INTERFACES),
         )
         .subcommand(
             with_sources("demo", "Synthetic traffic and a listener: the first thing to try", false)

@@ -3,6 +3,7 @@
 mod arguments;
 mod exit;
 mod help;
+mod interfaces;
 mod logging;
 mod progress;
 mod signals;
@@ -13,10 +14,11 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let arguments = match arguments::parse() {
-        Ok(arguments) => arguments,
+        Ok(arguments::Parsed::Hub(arguments)) => arguments,
+        Ok(arguments::Parsed::Interfaces { json }) => return interfaces::run(json),
         Err(exit) => return exit,
     };
-    match wiring::run(arguments) {
+    match wiring::run(*arguments) {
         Ok(exit) => exit,
         Err(error) => exit::report(&error),
     }

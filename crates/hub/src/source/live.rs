@@ -17,6 +17,7 @@ use pcaphub_sys::bpf::Instruction;
 use pcaphub_sys::{Device, Latency, Layer, PacketSocket, Ring, RingOptions};
 
 use super::capture::{Capture, State};
+use super::hardware::begins_with;
 use super::{Context, OpenError, Opened, Pending, Reader, Source, SourceError};
 use crate::event::Event;
 use crate::exclusion::{Beginning, Exclusion};
@@ -273,20 +274,6 @@ fn cannot(error: &io::Error) -> String {
 /// The path of this program, to paste.
 fn program() -> String {
     std::env::current_exe().map_or_else(|_| "pcaphub".into(), |path| path.display().to_string())
-}
-
-/// The linktype of an interface by its hardware type (ARPHRD_), and what of a packet is captured for
-/// it. `None`, and what has no linktype of its own, is cooked.
-fn begins_with(hardware_type: Option<u16>) -> (LinkType, Layer) {
-    match hardware_type {
-        // ETHER, LOOPBACK
-        Some(1 | 772) => (LinkType::ETHERNET, Layer::Whole),
-        // IEEE80211_RADIOTAP
-        Some(803) => (LinkType(127), Layer::Whole),
-        // PPP, RAWIP, TUNNEL, TUNNEL6, SIT, IPGRE, IP6GRE, NONE: IP packets behind whatever there is.
-        Some(512 | 519 | 768 | 769 | 776 | 778 | 823 | 65_534) => (LinkType::RAW, Layer::Cut),
-        _ => (LinkType::SLL2, Layer::Cut),
-    }
 }
 
 /// How many rings a source shares its packets between.

@@ -9,7 +9,7 @@ mod sleep;
 mod tap;
 mod tcp;
 
-pub use addresses::local_addresses;
+pub use addresses::{InterfaceInfo, interfaces, local_addresses};
 pub use device::Device;
 pub use inject::Injector;
 pub use packet::{Layer, PacketSocket, PacketStatistics, Wake};
