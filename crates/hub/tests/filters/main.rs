@@ -7,15 +7,17 @@
 mod captures;
 mod expressions;
 mod packets;
+mod primitives;
 
 use std::sync::Arc;
 
-use expressions::{EXPRESSIONS, NOT_BUILT, PRIMITIVES};
+use expressions::{EXPRESSIONS, NOT_BUILT};
 use packets::{Made, Random, ends, make};
 use pcaphub::filter::Libpcap;
 use pcaphub_core::filter::{Compile, CompileError, Filter, Program};
 use pcaphub_core::linktype::LinkType;
 use pcaphub_sys::libpcap::{Instruction, Oracle};
+use primitives::PRIMITIVES;
 
 /// The snaplen of all programs: not a number that could be a result by chance.
 const SNAPLEN: u32 = 77_777;
