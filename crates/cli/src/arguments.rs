@@ -449,6 +449,8 @@ fn option<T>(
 enum Word {
     Source(Endpoint),
     Sink(Endpoint),
+    /// A listener of the verb's own.
+    Listener(Endpoint),
     Option(String),
 }
 
@@ -463,6 +465,7 @@ fn endpoints(verb: Verb, matches: &ArgMatches) -> Result<(Vec<SourceSpec>, Vec<S
     collect(matches, "interface", &mut words, |text| interface(text).map(Word::Source))?;
     collect(matches, "to", &mut words, |text| Endpoint::parse(text).map(Word::Sink))?;
     collect(matches, "write", &mut words, |text| file(text).map(Word::Sink))?;
+    collect(matches, "listen", &mut words, |text| Endpoint::parse(&listener(text)).map(Word::Listener))?;
     collect(matches, "opt", &mut words, |text| Ok(Word::Option(text.into())))?;
     words.sort_by_key(|(index, _)| *index);
     if verb == Verb::Replay {
@@ -475,6 +478,7 @@ fn endpoints(verb: Verb, matches: &ArgMatches) -> Result<(Vec<SourceSpec>, Vec<S
             Word::Option(option) => match given.pop() {
                 Some(Word::Source(endpoint)) => given.push(Word::Source(endpoint.with_option(&option)?)),
                 Some(Word::Sink(endpoint)) => given.push(Word::Sink(endpoint.with_option(&option)?)),
+                Some(Word::Listener(endpoint)) => given.push(Word::Listener(endpoint.with_option(&option)?)),
                 _ => {
                     return Err(PlanError::Refused(format!(
                         "--opt {option} stands before any endpoint; put it behind the one it belongs to"
@@ -484,7 +488,7 @@ fn endpoints(verb: Verb, matches: &ArgMatches) -> Result<(Vec<SourceSpec>, Vec<S
             endpoint => given.push(endpoint),
         }
     }
-    let (mut sources, mut sinks) = (Vec::new(), Vec::new());
+    let (mut sources, mut sinks, mut own) = (Vec::new(), Vec::new(), Vec::new());
     if verb == Verb::Demo {
         sources.push(source::spec(with_source_options(demo(matches)?, matches)?)?);
     }
@@ -503,10 +507,11 @@ fn endpoints(verb: Verb, matches: &ArgMatches) -> Result<(Vec<SourceSpec>, Vec<S
                 sinks.push(sink);
             }
             Word::Sink(endpoint) => sinks.push(sink::spec(endpoint)?),
+            Word::Listener(endpoint) => own.push(endpoint),
             Word::Option(_) => {}
         }
     }
-    for endpoint in own(verb, matches)? {
+    for endpoint in self::own(verb, own, matches)? {
         sinks.push(sink::spec(endpoint)?);
     }
     if let Some(pace) = option(matches, "pace", plan::pace)? {
@@ -551,25 +556,23 @@ fn collect(
     Ok(())
 }
 
-/// The verb's own sinks: listeners, or standard output.
-fn own(verb: Verb, matches: &ArgMatches) -> Result<Vec<Endpoint>, PlanError> {
-    let (endpoints, keys): (Vec<String>, &[&str]) = match verb {
+/// The verb's own sinks: the listeners that were given, or standard output.
+fn own(verb: Verb, mut given: Vec<Endpoint>, matches: &ArgMatches) -> Result<Vec<Endpoint>, PlanError> {
+    let keys: &[&str] = match verb {
         Verb::Pipe | Verb::Replay => return Ok(Vec::new()),
-        Verb::Cat => (vec!["-".into()], &["format", "on-slow", "dedup"]),
+        Verb::Cat => {
+            given.push(Endpoint::parse("-")?);
+            &["format", "on-slow", "dedup"]
+        }
         Verb::Serve | Verb::Demo => {
-            let listen = matches.get_many::<String>("listen");
-            let addresses = listen.map_or_else(|| vec![String::new()], |given| given.cloned().collect());
-            (
-                addresses.iter().map(|address| listener(address)).collect(),
-                &["format", "on-slow", "dedup", "allow", "deny", "history"],
-            )
+            if given.is_empty() {
+                given.push(Endpoint::parse(&listener(""))?);
+            }
+            &["format", "on-slow", "dedup", "allow", "deny", "history"]
         }
     };
-    let mut own = Vec::new();
-    for text in endpoints {
-        own.push(with_options(Endpoint::parse(&text)?, matches, keys)?);
-    }
-    Ok(own)
+    let own = given.into_iter().map(|endpoint| with_options(endpoint, matches, keys));
+    Ok(own.collect::<Result<_, _>>()?)
 }
 
 /// An endpoint with options of the command line that it does not have itself.
@@ -737,6 +740,18 @@ mod tests {
         assert_eq!(plan.sinks[0].pace, Some(Pace::Max));
         assert!(plan.sinks[0].injection.create_tap);
         assert!(plan_of(&["replay", "a.pcap"]).unwrap_err().contains("pcaphub interfaces"));
+    }
+
+    #[test]
+    fn each_listener_may_have_a_filter_of_its_own() {
+        let line = ["serve", "x", "--listen", ":1", "--opt", "filter=port 80", "--listen", ":2?filter=udp"];
+        let plan = plan_of(&line).unwrap();
+        assert_eq!(plan.sinks[0].filter.as_deref(), Some("port 80"));
+        assert_eq!(plan.sinks[1].filter.as_deref(), Some("udp"));
+        assert_eq!(
+            plan_of(&["serve", "x", "-f", "icmp"]).unwrap().sources[0].filter.as_deref(),
+            Some("icmp")
+        );
     }
 
     #[test]

@@ -1,7 +1,11 @@
 //! Operating systems that we have not looked at yet.
 
+mod live;
+
 use std::io;
 use std::os::fd::AsFd;
+
+pub use live::*;
 
 /// How many octets the peer of a TCP socket has not acknowledged.
 ///
