@@ -48,18 +48,57 @@ pub(crate) fn run(effort: &Effort) -> Result<()> {
     Ok(())
 }
 
+/// 100 clients at ten listeners, each of which has a filter that lets everything through: what filters
+/// cost when they save nothing.
+pub(crate) fn filtered(effort: &Effort) -> Result<()> {
+    let file = capture(Mix::Imix, effort.packets / 10, 1)?.remove(0);
+    let octets = std::fs::read(file)?;
+    println!("  FEEDER | pcaphub serve - --on-slow wait, ten listeners with ten clients each");
+    println!("  A: each with another filter, which every packet matches;  B: without filters");
+    let rounds = if effort.pairs < 5 { 2 } else { 12 };
+    let filters: Vec<String> = (1..=10)
+        .map(|port| format!("(tcp or udp) and not port {port} and not src net 192.168.{port}"))
+        .collect();
+    let (mut with, mut without) = (Vec::new(), Vec::new());
+    for _ in 0..effort.pairs {
+        with.push(serve(&octets, 100, rounds, &filters, 10)?);
+        without.push(serve(&octets, 100, rounds, &[], 10)?);
+    }
+    let packets = crate::captures::records(&octets).len() as f64 * rounds as f64;
+    let each = |runs: &[Cost]| median(runs.iter().map(|cost| cost.cpu / packets * 1e6).collect());
+    println!("  {:.2} µs per packet offered with filters, {:.2} without", each(&with), each(&without));
+    verdict("CPU, with / without", ratio(&with, &without, |cost| cost.cpu), false, 1.5);
+    Ok(())
+}
+
 fn once(capture: &[u8], clients: usize, rounds: usize) -> Result<Cost> {
-    let port = free_port()?;
+    serve(capture, clients, rounds, &[], 1)
+}
+
+fn serve(
+    capture: &[u8],
+    clients: usize,
+    rounds: usize,
+    filters: &[String],
+    listeners: usize,
+) -> Result<Cost> {
+    let ports = (0..listeners).map(|_| free_port()).collect::<Result<Vec<_>>>()?;
     let mut command = Command::new(pcaphub()?);
-    command.args(["serve", "-", "-q", "--on-slow", "wait", "--listen", &format!("127.0.0.1:{port}")]);
+    command.args(["serve", "-", "-q", "--on-slow", "wait"]);
+    for (number, port) in ports.iter().enumerate() {
+        command.args(["--listen", &format!("127.0.0.1:{port}")]);
+        if let Some(filter) = filters.get(number) {
+            command.args(["--opt", &format!("filter={filter}")]);
+        }
+    }
     let mut server = Server::start(command.stdin(Stdio::piped()))?;
     let mut pipe = server.child.stdin.take().context("no pipe")?;
     rustix::pipe::fcntl_setpipe_size(&pipe, 1 << 20)?;
     let (header, records) = capture.split_at(24);
     pipe.write_all(header)?;
     let mut streams = Vec::new();
-    for _ in 0..clients {
-        let mut stream = connect(port)?;
+    for port in ports.iter().cycle().take(clients) {
+        let mut stream = connect(*port)?;
         let mut got = [0; 24];
         stream.read_exact(&mut got)?;
         ensure!(got == *header, "another header came out");

@@ -4,7 +4,10 @@ mod aggregate;
 mod captures;
 mod fanout;
 mod harness;
+mod filter;
 mod latency;
+mod live;
+mod network;
 mod merge;
 mod serve;
 mod soak;
@@ -28,6 +31,11 @@ const LINES: &[Line] = &[
     ("aggregate", "four producers over TCP into one ordered stream", aggregate::run),
     ("merge", "16 files into a pipe, beside mergecap", merge::run),
     ("latency", "one packet through an idle hub, beside nc -l", latency::run),
+    ("filter", "the interpreter of filters, beside libpcap's own", filter::run),
+    ("filtered", "100 clients with ten filters, beside 100 with none", fanout::filtered),
+    ("capture", "an interface to one client, beside tcpdump | nc", live::capture_to_client),
+    ("delay", "from the wire to the client, beside tcpdump | nc", live::latency),
+    ("replay", "onto an interface, beside tcpreplay", live::replay),
 ];
 
 fn main() -> Result<()> {
