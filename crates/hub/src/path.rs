@@ -15,7 +15,7 @@ use crate::defaults::merge_config;
 use crate::event::{Event, Events};
 use crate::ingest::LAST_WORDS;
 use crate::outlet::Outlet;
-use crate::plan::Plan;
+use crate::plan::{Plan, SourceSpec};
 use crate::reading::{Message, Ticket};
 use crate::shutdown::{Phase, Shutdown};
 use crate::snowball::{Advice, Snowball};
@@ -78,7 +78,13 @@ impl Path {
         clock: Clock,
         sends: bool,
     ) -> Self {
-        let may_snowball = |kind: &&SourceKind| sends && kind.habit != Habit::Once;
+        let watch = |(spec, kind): (&SourceSpec, &&SourceKind)| {
+            let may_snowball = sends && kind.habit != Habit::Once;
+            let ring = source::ring_octets(spec, &plan.limits);
+            // What is read already and waits here comes on top of it.
+            may_snowball
+                .then(|| Snowball::new(ring.unwrap_or(plan.limits.source_octets(kinds.len())) / 4 * 3))
+        };
         Path {
             merge: Merge::new(merge_config(plan)),
             lanes: Lanes::new(plan, kinds),
@@ -88,7 +94,7 @@ impl Path {
             clock,
             packets_left: plan.count,
             early_told: 0,
-            snowballs: kinds.iter().map(|kind| may_snowball(kind).then(Snowball::default)).collect(),
+            snowballs: plan.sources.iter().zip(kinds).map(watch).collect(),
             silent_until: None,
         }
     }

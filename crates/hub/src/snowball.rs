@@ -17,10 +17,14 @@ const WINDOW: Duration = Duration::from_millis(250);
 const LEAST: f64 = 2e6;
 /// So much a rate must have grown since it was last found to be others' traffic.
 const GROWTH: f64 = 8.0;
-/// How long nothing is sent. A ring of the default size takes what a fast link brings meanwhile.
+/// How long nothing is sent; less where more would come meanwhile than there is room for.
 const PAUSE: Duration = Duration::from_millis(150);
-/// What was sent before is still on its way for so long.
-const DRAINED: Duration = Duration::from_millis(100);
+/// What a packet takes in a ring besides its octets, about.
+const OVERHEAD: u64 = 96;
+/// In less time nothing would be seen.
+const SHORTEST: Duration = Duration::from_millis(20);
+/// What was sent before is still on its way for this part of a pause.
+const DRAINED: f64 = 0.67;
 /// Below this part of its rate, a source has broken off.
 const BROKEN_OFF: f64 = 0.3;
 /// So many times in a row: once may be a burst that happened to end just then.
@@ -46,6 +50,8 @@ pub enum Advice {
 /// Watches one source.
 #[derive(Debug, Default)]
 pub struct Snowball {
+    /// Octets that may come while nothing is sent, and are not lost.
+    room: usize,
     window: Option<Monotonic>,
     octets: u64,
     newest: Timestamp,
@@ -60,6 +66,7 @@ pub struct Snowball {
 #[derive(Debug)]
 struct Pause {
     began: Monotonic,
+    length: Duration,
     /// The newest packet's time then.
     from: Timestamp,
     rate: f64,
@@ -68,23 +75,28 @@ struct Pause {
 }
 
 impl Snowball {
+    /// Watches a source that can bring `room` octets while nothing of it is taken, and lose none.
+    pub fn new(room: usize) -> Self {
+        Snowball { room, ..Snowball::default() }
+    }
+
     /// Packets came; `sends` says whether anybody gets any.
     pub fn saw(&mut self, batch: &Batch, now: Monotonic, sends: bool) -> Advice {
         if self.told {
             return Advice::GoOn;
         }
         for packet in &batch.packets {
-            self.octets += u64::from(packet.caplen);
+            self.octets += u64::from(packet.caplen) + OVERHEAD;
             self.newest = self.newest.max(packet.timestamp);
             if let Some(pause) = &mut self.pause {
                 let after = packet.timestamp.since(pause.from);
-                if after > DRAINED && after <= PAUSE {
-                    pause.late += u64::from(packet.caplen);
+                if after > pause.length.mul_f64(DRAINED) && after <= pause.length {
+                    pause.late += u64::from(packet.caplen) + OVERHEAD;
                 }
             }
         }
         if let Some(pause) = &self.pause {
-            if self.newest.since(pause.from) > PAUSE {
+            if self.newest.since(pause.from) > pause.length {
                 return self.conclude(now);
             }
             if now.since(pause.began) > INCONCLUSIVE {
@@ -100,17 +112,18 @@ impl Snowball {
         let rate = self.octets as f64 / time.as_secs_f64();
         (self.window, self.octets) = (Some(now), 0);
         let grown = rate >= LEAST && rate >= GROWTH * self.cleared;
-        if !sends || !grown || now < self.rests_until {
+        let length = PAUSE.min(Duration::from_secs_f64(self.room as f64 / rate.max(1.0)));
+        if !sends || !grown || now < self.rests_until || length < SHORTEST {
             return Advice::GoOn;
         }
-        self.pause = Some(Pause { began: now, from: self.newest, rate, late: 0 });
-        Advice::Pause(now.plus(PAUSE))
+        self.pause = Some(Pause { began: now, length, from: self.newest, rate, late: 0 });
+        Advice::Pause(now.plus(length))
     }
 
     fn conclude(&mut self, now: Monotonic) -> Advice {
         let Some(pause) = self.pause.take() else { return Advice::GoOn };
         (self.window, self.octets) = (None, 0);
-        let rate = pause.late as f64 / (PAUSE - DRAINED).as_secs_f64();
+        let rate = pause.late as f64 / pause.length.mul_f64(1.0 - DRAINED).as_secs_f64();
         if rate >= BROKEN_OFF * pause.rate {
             (self.cleared, self.proofs) = (pause.rate, 0);
             return Advice::GoOn;
@@ -133,7 +146,7 @@ mod tests {
     /// Plays ten seconds of a source that brings `rate(milliseconds, since when nothing is sent)`
     /// octets per millisecond; how often it was paused, and whether it warned.
     fn play(rate: impl Fn(u64, Option<u64>) -> u32) -> (u32, bool) {
-        let mut snowball = Snowball::default();
+        let mut snowball = Snowball::new(16 << 20);
         let (mut pauses, mut warned) = (0, false);
         let mut silent: Option<(u64, Monotonic)> = None;
         for time in 0..10_000 {
@@ -180,6 +193,30 @@ mod tests {
     #[test]
     fn little_traffic_is_never_suspected() {
         assert_eq!(play(|_, _| 1_000), (0, false));
+    }
+
+    #[test]
+    fn a_pause_is_only_as_long_as_there_is_room_for_what_comes() {
+        let mut snowball = Snowball::new(1 << 20);
+        let packet = |n: u64| Packet {
+            timestamp: Timestamp::from_nanos(n * MILLISECOND),
+            interface: InterfaceId(0),
+            caplen: 20_000,
+            origlen: 20_000,
+            offset: 0,
+            options_offset: 0,
+            options_len: 0,
+        };
+        let advice = (0..400).find_map(|n| {
+            let batch = Batch { packets: vec![packet(n)], ..Batch::default() };
+            let now = Monotonic::from_nanos(n * MILLISECOND);
+            match snowball.saw(&batch, now, true) {
+                Advice::Pause(until) => Some(until.since(now)),
+                _ => None,
+            }
+        });
+        // 20 MB/s into 1 MiB.
+        assert!(advice.is_some_and(|pause| (45..60).contains(&pause.as_millis())), "{advice:?}");
     }
 
     #[test]

@@ -22,6 +22,7 @@ use super::{Context, OpenError, Opened, Pending, Reader, Source, SourceError};
 use crate::event::Event;
 use crate::exclusion::{Beginning, Exclusion};
 use crate::filter;
+use crate::limits::Limits;
 use crate::plan::{self, Key, PlanError, Reading, Share, SourceSpec, Value};
 
 pub(super) const KEYS: &[Key] = &[
@@ -145,8 +146,7 @@ impl Live {
         let snaplen = self.spec.shape.snaplen.unwrap_or(most);
         let ring = RingOptions {
             snaplen,
-            octets: self.options.buffer.unwrap_or_else(|| self.context.limits.capture_octets())
-                / usize::from(self.options.rings),
+            octets: ring_octets(&self.spec, &self.context.limits),
             latency: self.options.latency,
         };
         let exclusion = Exclusion {
@@ -274,6 +274,14 @@ fn cannot(error: &io::Error) -> String {
 /// The path of this program, to paste.
 fn program() -> String {
     std::env::current_exe().map_or_else(|_| "pcaphub".into(), |path| path.display().to_string())
+}
+
+/// What one ring of a source has.
+pub(super) fn ring_octets(spec: &SourceSpec, limits: &Limits) -> usize {
+    let asked = options(spec).ok();
+    let buffer = asked.as_ref().and_then(|options| options.buffer);
+    let rings = asked.map_or(1, |options| options.rings);
+    buffer.unwrap_or_else(|| limits.capture_octets()) / usize::from(rings)
 }
 
 /// How many rings a source shares its packets between.

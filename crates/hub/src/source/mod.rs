@@ -409,6 +409,11 @@ pub fn parts(spec: SourceSpec) -> Vec<SourceSpec> {
     (1..=rings).map(|number| SourceSpec { share: Some(share(number)), ..spec.clone() }).collect()
 }
 
+/// The memory in which the kernel puts packets of a live capture; `None` for other sources.
+pub fn ring_octets(spec: &SourceSpec, limits: &Limits) -> Option<usize> {
+    (spec.endpoint.scheme == Scheme::If).then(|| live::ring_octets(spec, limits))
+}
+
 /// Whether it never has nothing to read: a regular file, as fast as possible.
 pub fn is_all_there(spec: &SourceSpec) -> bool {
     spec.pace.is_none() && is_regular_file(spec)
