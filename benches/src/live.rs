@@ -83,14 +83,14 @@ fn once(network: &Network, file: &Path, pace: &str, ours: bool) -> Result<Captur
     client.read_exact(&mut [0; 24])?;
     let counting = std::thread::spawn(move || count_records(client));
     let before = network.count('b', "vb", "rx_packets")?;
-    let (spent, begun) = (servers.iter().map(Server::cpu).sum::<f64>(), Instant::now());
+    let (spent, begun) = (servers.iter().map(Server::busy).sum::<f64>(), Instant::now());
     let file = file.to_string_lossy();
     let mut sender = network.command('a', &[&program, "replay", "-q", &file, "va", "--pace", pace]);
     ensure!(sender.status()?.success(), "the sender failed");
     let seconds = begun.elapsed().as_secs_f64();
     // What is on its way arrives; nobody sends any more.
     std::thread::sleep(Duration::from_millis(700));
-    let spent = servers.iter().map(Server::cpu).sum::<f64>() - spent;
+    let spent = servers.iter().map(Server::busy).sum::<f64>() - spent;
     let sent = network.count('b', "vb", "rx_packets")? - before;
     drop(servers);
     let received = counting.join().map_err(|_| anyhow::anyhow!("the client failed"))?;

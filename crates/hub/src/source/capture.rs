@@ -47,13 +47,18 @@ pub(super) struct State {
     records: Vec<u8>,
     asked: Instant,
     down: bool,
+    prompt: bool,
+    /// Whether the last batch had many packets.
+    busy: bool,
     /// Whether the kernel was told to add nothing more.
     closed: bool,
 }
 
-impl Default for State {
-    fn default() -> Self {
-        State { id: None, records: Vec::new(), asked: Instant::now(), down: false, closed: false }
+impl State {
+    /// A capture that has just begun; a `prompt` one gathers nothing.
+    pub(super) fn new(prompt: bool) -> Self {
+        let asked = Instant::now();
+        State { id: None, records: Vec::new(), asked, down: false, prompt, busy: false, closed: false }
     }
 }
 
@@ -63,6 +68,12 @@ const NAP: Duration = Duration::from_millis(100);
 const ASK: Duration = Duration::from_millis(100);
 /// How long the last packets of a ring may take to be handed over, in kernels that count in ticks.
 const LAST: Duration = Duration::from_millis(24);
+
+/// From so many packets in a batch on, that is tens of thousands a second, packets are gathered for this
+/// long before they are taken from the ring: to wake the threads that hand them on costs more than they
+/// do themselves.
+const BUSY: usize = 64;
+const GATHER: Duration = Duration::from_millis(1);
 
 /// A program that lets nothing through.
 const NOTHING: Instruction = Instruction { code: 6, jt: 0, jf: 0, k: 0 };
@@ -78,7 +89,11 @@ impl PacketReader for Capture {
             self.ring.socket().set_filter(&[NOTHING])?;
         }
         let mut captured = Captured { batch: self.collect(id), dropped: DropCounts::default() };
+        self.state.busy |= captured.batch.packets.len() >= BUSY && !self.state.prompt;
         if captured.batch.is_empty() {
+            if std::mem::take(&mut self.state.busy) {
+                std::thread::sleep(GATHER);
+            }
             let wait = if self.state.closed { LAST } else { NAP };
             match self.ring.socket().wait(wait)? {
                 Wake::Packets => captured.batch = self.collect(id),

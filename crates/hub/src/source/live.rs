@@ -41,10 +41,10 @@ const ANY: &str = "any";
 
 /// How often it is looked whether an interface is back.
 const LOOK: Duration = Duration::from_millis(100);
-/// What a batch holds: ring blocks are about twice as large, so most batches fill their buffer.
-const BATCH: usize = 64 << 10;
+/// What a batch holds at most: what comes in the milliseconds for which packets are gathered.
+const BATCH: usize = 256 << 10;
 /// Unused buffers that are kept.
-const POOLED: usize = 64;
+const POOLED: usize = 16;
 /// The most of a packet that is captured where nothing is said: all that a block of the ring takes,
 /// more than any packet has that IPv4 can express.
 const SNAPLEN: u32 = 130_000;
@@ -193,7 +193,7 @@ impl Live {
             pool: Pool::new(BATCH.min(self.context.limits.piece_octets()), POOLED),
             events: self.context.events.clone(),
             _exclusion: exclusion,
-            state: State::default(),
+            state: State::new(self.options.latency == Latency::Low),
         })
     }
 
