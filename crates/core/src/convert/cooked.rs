@@ -1,6 +1,6 @@
 //! Linux cooked captures, versions 1 and 2: what `tcpdump -i any` writes.
 
-use super::{Front, IPV4, IPV6, MacAddress, UNKNOWN};
+use super::{Front, IPV4, IPV6, MacAddress, UNKNOWN_RECEIVER, UNKNOWN_SENDER};
 
 /// What both versions of Linux cooked capture say.
 pub(super) struct Cooked<'a> {
@@ -71,13 +71,13 @@ impl<'a> Cooked<'a> {
         };
         let destination = match self.packet_type {
             PACKET_BROADCAST => [0xff; 6],
-            PACKET_MULTICAST => group(ethertype, self.payload).unwrap_or(UNKNOWN),
-            _ => UNKNOWN,
+            PACKET_MULTICAST => group(ethertype, self.payload).unwrap_or(UNKNOWN_RECEIVER),
+            _ => UNKNOWN_RECEIVER,
         };
         // The rest of the field is padding.
         let source = match (self.address_len, self.address) {
             (6, [address @ .., _, _]) => *address,
-            _ => UNKNOWN,
+            _ => UNKNOWN_SENDER,
         };
         Some(Front { destination, source, ethertype, payload: self.payload })
     }

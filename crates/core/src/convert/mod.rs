@@ -17,7 +17,7 @@ pub const ETHERNET_HEADER: usize = 14;
 pub type MacAddress = [u8; 6];
 
 /// Which addresses converted packets get; `None` is what the packet itself says, else
-/// [`UNKNOWN`].
+/// [`UNKNOWN_SENDER`] and [`UNKNOWN_RECEIVER`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Addresses {
     /// Of the sender.
@@ -26,9 +26,12 @@ pub struct Addresses {
     pub destination: Option<MacAddress>,
 }
 
-/// The address of whoever is not known: zeros, as on Linux's loopback interface, which every tool
-/// that reads Ethernet has met, and which no reader takes for a device.
-pub const UNKNOWN: MacAddress = [0; 6];
+/// The address of a receiver that is not known: zeros, which nobody has.
+pub const UNKNOWN_RECEIVER: MacAddress = [0; 6];
+/// The address of a sender that is not known: locally administered, because a Linux bridge drops
+/// what zeros send (measured 2026-11 between two veth pairs), and packets made here may be replayed
+/// into one. A sender that the packet itself calls zeros, as loopback does, keeps them.
+pub const UNKNOWN_SENDER: MacAddress = [2, 0, 0, 0, 0, 0];
 
 /// An Ethernet packet: `header`, then `payload`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,7 +79,7 @@ pub const fn is_convertible(linktype: LinkType) -> bool {
 /// # use pcaphub_core::{convert::{Addresses, to_ethernet}, linktype::LinkType};
 /// let octets = [0x45, 0, 0, 20];
 /// let packet = to_ethernet(LinkType::RAW, &octets, 1000, &Addresses::default()).expect("IPv4");
-/// assert_eq!(packet.header, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x08, 0x00]);
+/// assert_eq!(packet.header, [0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0x08, 0x00]);
 /// assert_eq!((packet.payload, packet.caplen(), packet.origlen), (&octets[..], 18, 1014));
 /// ```
 pub fn to_ethernet<'a>(
@@ -120,7 +123,7 @@ struct Front<'a> {
 impl<'a> Front<'a> {
     /// Of linktypes that know nothing of addresses.
     fn plain(ethertype: u16, payload: &'a [u8]) -> Self {
-        Front { destination: UNKNOWN, source: UNKNOWN, ethertype, payload }
+        Front { destination: UNKNOWN_RECEIVER, source: UNKNOWN_SENDER, ethertype, payload }
     }
 }
 
@@ -251,7 +254,7 @@ mod tests {
 
     #[test]
     fn cooked_packets_keep_their_sender_and_say_whom_they_were_for() {
-        assert_eq!(cooked_header(0, 1, IPV4, FOUR), header(UNKNOWN, SENDER, IPV4));
+        assert_eq!(cooked_header(0, 1, IPV4, FOUR), header(UNKNOWN_RECEIVER, SENDER, IPV4));
         assert_eq!(cooked_header(1, 1, 0x0806, &[0; 28]), header([0xff; 6], SENDER, 0x0806));
         let mut group = [0; 40];
         group[16..20].copy_from_slice(&[239, 200, 1, 2]);
@@ -259,24 +262,24 @@ mod tests {
         group[24..28].copy_from_slice(&[0xff, 2, 0, 0]);
         group[36..].copy_from_slice(&[0, 0, 0, 0xfb]);
         assert_eq!(cooked_header(2, 1, IPV6, &group), header([0x33, 0x33, 0, 0, 0, 0xfb], SENDER, IPV6));
-        assert_eq!(cooked_header(2, 1, IPV4, FOUR), header(UNKNOWN, SENDER, IPV4));
+        assert_eq!(cooked_header(2, 1, IPV4, FOUR), header(UNKNOWN_RECEIVER, SENDER, IPV4));
     }
 
     #[test]
     fn a_vlan_tag_inside_a_cooked_packet_stays() {
         let tagged = [&[0, 42, 8, 0][..], FOUR].concat();
-        assert_eq!(cooked_header(4, 1, 0x8100, &tagged), header(UNKNOWN, SENDER, 0x8100));
+        assert_eq!(cooked_header(4, 1, 0x8100, &tagged), header(UNKNOWN_RECEIVER, SENDER, 0x8100));
     }
 
     #[test]
     fn packets_of_802_2_and_802_3_get_a_length() {
-        assert_eq!(cooked_header(0, 1, 4, &[0x42; 38]), header(UNKNOWN, SENDER, 38));
-        assert_eq!(cooked_header(0, 1, 1, &[0xff; 1500]), header(UNKNOWN, SENDER, 1500));
+        assert_eq!(cooked_header(0, 1, 4, &[0x42; 38]), header(UNKNOWN_RECEIVER, SENDER, 38));
+        assert_eq!(cooked_header(0, 1, 1, &[0xff; 1500]), header(UNKNOWN_RECEIVER, SENDER, 1500));
         assert_eq!(cooked_header(0, 1, 4, &[0x42; 1501]), None);
         let [(linktype, octets), _] = cooked(0, 1, 4, &[0x42; 10]);
         let cut =
             to_ethernet(linktype, &octets, 16 + 60, &Addresses::default()).map(|p| (p.header, p.origlen));
-        assert_eq!(cut, header(UNKNOWN, SENDER, 60).map(|header| (header, 74)));
+        assert_eq!(cut, header(UNKNOWN_RECEIVER, SENDER, 60).map(|header| (header, 74)));
     }
 
     #[test]
