@@ -14,6 +14,7 @@ mod harness;
 mod late;
 mod manners;
 mod pushing;
+mod segmenting;
 mod serving;
 mod shaping;
 mod slow;
