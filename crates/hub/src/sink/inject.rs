@@ -102,6 +102,7 @@ impl Sink for Injection {
                 subscriber,
                 context,
                 segments: Vec::new(),
+                segment: Vec::new(),
                 down: false,
             };
             let _ = done.send(sending.run());
@@ -123,8 +124,9 @@ struct Sending {
     pacer: Pacer,
     subscriber: Subscriber,
     context: Context,
-    /// What super-packets were cut into.
+    /// What super-packets were cut into, and the part cut last.
     segments: Vec<u8>,
+    segment: Vec<u8>,
     down: bool,
 }
 
@@ -169,7 +171,7 @@ impl Sending {
 
     fn send_chunk(&mut self, chunk: &Chunk) -> io::Result<Result<(), Stopped>> {
         let mut due = Due::default();
-        for (timestamp, octets) in records(&chunk.octets) {
+        for (timestamp, origlen, octets) in records(&chunk.octets) {
             let at = self.due(timestamp, octets.len());
             let wait = at.since(self.context.clock.now());
             let together = wait <= SOON && due.frames.len() < TOGETHER;
@@ -182,7 +184,7 @@ impl Sending {
             if wait > SOON && self.sleep_until(at).is_err() {
                 return Ok(Err(Stopped));
             }
-            self.prepare(chunk, octets, &mut due);
+            self.prepare(chunk, octets, origlen, &mut due);
         }
         self.send(chunk, &mut due)
     }
@@ -193,7 +195,7 @@ impl Sending {
     }
 
     /// Makes of a packet what can be sent.
-    fn prepare(&mut self, chunk: &Chunk, packet: Range<usize>, due: &mut Due) {
+    fn prepare(&mut self, chunk: &Chunk, packet: Range<usize>, origlen: u32, due: &mut Due) {
         let octets = chunk.octets.get(packet.clone()).unwrap_or_default();
         let most = self.mtu + link_header(octets);
         due.packets += 1;
@@ -207,14 +209,12 @@ impl Sending {
             Oversize::Drop => due.lose(DropReason::OverMtu),
             Oversize::Truncate => due.frames.push(Frame::OfChunk(packet.start..packet.start + most)),
             Oversize::Segment => {
-                let Some(mut segments) = segment::segments(octets, self.mtu) else {
+                let Ok(mut segments) = segment::segments(octets, origlen, self.mtu) else {
                     return due.lose(DropReason::OverMtu);
                 };
-                loop {
+                while segments.write_next(&mut self.segment) {
                     let start = self.segments.len();
-                    if !segments.next_into(&mut self.segments) {
-                        break;
-                    }
+                    self.segments.extend_from_slice(&self.segment);
                     due.frames.push(Frame::Segment(start..self.segments.len()));
                 }
             }
@@ -345,8 +345,8 @@ fn link_header(octets: &[u8]) -> usize {
     if tagged { ETHERNET_HEADER + 4 } else { ETHERNET_HEADER }
 }
 
-/// The packets of a chunk of classic records with nanoseconds, and where they are.
-fn records(octets: &[u8]) -> impl Iterator<Item = (Timestamp, Range<usize>)> {
+/// The packets of a chunk of classic records with nanoseconds: times, original lengths, places.
+fn records(octets: &[u8]) -> impl Iterator<Item = (Timestamp, u32, Range<usize>)> {
     let mut at = 0;
     std::iter::from_fn(move || {
         let header = octets.get(at..at + 16)?;
@@ -358,6 +358,6 @@ fn records(octets: &[u8]) -> impl Iterator<Item = (Timestamp, Range<usize>)> {
         };
         let start = at + 16;
         at = start + word(8) as usize;
-        Some((Timestamp::new(word(0).into(), word(4).into()), start..at))
+        Some((Timestamp::new(word(0).into(), word(4).into()), word(12), start..at))
     })
 }
