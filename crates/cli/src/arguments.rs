@@ -12,6 +12,7 @@ use pcaphub_core::pace::Pace;
 
 use crate::exit;
 use crate::help;
+use crate::interfaces;
 use crate::logging::LogFormat;
 
 /// What was asked for.
@@ -28,15 +29,12 @@ pub(crate) struct Arguments {
     pub(crate) stats_json: bool,
 }
 
-/// What the command line says.
-pub(crate) enum Parsed {
-    /// Run a hub.
+/// What is to be done.
+pub(crate) enum Task {
+    /// To run a hub.
     Hub(Box<Arguments>),
-    /// List the interfaces.
-    Interfaces {
-        /// For scripts.
-        json: bool,
-    },
+    /// To list the interfaces.
+    Interfaces(interfaces::Form),
 }
 
 /// The verbs that run a hub.
@@ -71,16 +69,16 @@ const OPTIONS_NOT_BUILT: &[(&str, &str, &str, &str)] = &[
 
 /// Reads the process's command line; what is wrong with it, or help that was asked for, is
 /// printed.
-pub(crate) fn parse() -> Result<Parsed, ExitCode> {
+pub(crate) fn parse() -> Result<Task, ExitCode> {
     let matches = command().try_get_matches().map_err(|error| {
         let _ = error.print();
         ExitCode::from(if error.use_stderr() { exit::USAGE } else { 0 })
     })?;
     if let Some(("interfaces", matches)) = matches.subcommand() {
-        return Ok(Parsed::Interfaces { json: matches.get_flag("json") });
+        return Ok(Task::Interfaces(interfaces::form(matches)));
     }
     let arguments = arguments(&matches).map_err(|error| exit::report(&error.into()))?;
-    Ok(Parsed::Hub(Box::new(arguments)))
+    Ok(Task::Hub(Box::new(arguments)))
 }
 
 /// The whole command line, for help and for tests.
@@ -111,12 +109,7 @@ pub(crate) fn command() -> Command {
                 .args(replay_arguments())
                 .after_help(help::REPLAY),
         )
-        .subcommand(
-            Command::new("interfaces")
-                .about("What can be captured on: -i NAME")
-                .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("For scripts"))
-                .after_help(help::INTERFACES),
-        )
+        .subcommand(interfaces::command())
         .subcommand(
             with_sources("demo", "Synthetic traffic and a listener: the first thing to try", false)
                 .args(listener_arguments())

@@ -68,12 +68,6 @@ Examples:
   pcaphub replay capture.pcap eth1 --pace max --loop 10
   pcaphub replay tcp://sensor tap0 --create tap      an interface of its own, for Suricata";
 
-pub(crate) const INTERFACES: &str = "\
-Examples:
-  pcaphub interfaces
-  pcaphub serve -i eth0          live packets to every client that connects
-  pcaphub cat -i any | tshark -r -";
-
 pub(crate) const DEMO: &str = "\
 Traffic starts when the first client connects.
 

@@ -1,116 +1,181 @@
-//! `pcaphub interfaces`: what can be captured on, as `tcpdump -D` has it.
+//! `pcaphub interfaces`: the interfaces that packets can be captured on.
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
+use anyhow::anyhow;
+use clap::{Arg, ArgAction, ArgMatches, Command};
 use pcaphub::escape::escaped;
-use pcaphub::source::begins_with;
-use pcaphub_sys::InterfaceInfo;
-use serde_json::json;
+use pcaphub::interfaces::{InterfaceInfo, interfaces, linktype_of};
+use pcaphub_core::linktype::LinkType;
+use serde_json::{Value, json};
 
-use crate::exit;
+/// For whom the list is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// A person.
+    Text,
+    /// A script.
+    Json,
+}
 
-/// Prints the interfaces of this machine.
-pub(crate) fn run(as_json: bool) -> ExitCode {
-    let interfaces = match pcaphub_sys::interfaces() {
-        Ok(interfaces) => interfaces,
-        Err(error) if error.kind() == std::io::ErrorKind::Unsupported => {
-            eprintln!(
-                "pcaphub: live capture is not supported on this system yet; use exec:'tcpdump -i NAME -U -w -'"
-            );
-            return ExitCode::from(exit::FAILED);
-        }
-        Err(error) => {
-            eprintln!("pcaphub: cannot list the interfaces: {error}");
-            return ExitCode::from(exit::FAILED);
-        }
+/// The verb, for the command line.
+pub(crate) fn command() -> Command {
+    Command::new("interfaces")
+        .about("The network interfaces of this host, and how packets captured on them begin")
+        .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print them as a JSON array"))
+        .after_help(
+            "Each line: the kernel's number, name, state, linktype, MTU, addresses. `any` is all of them\n\
+             together, captured without their own headers.",
+        )
+}
+
+/// The form that was asked for.
+pub(crate) fn form(matches: &ArgMatches) -> Form {
+    if matches.get_flag("json") { Form::Json } else { Form::Text }
+}
+
+/// Prints them.
+///
+/// # Errors
+/// They are not known here, or cannot be printed.
+pub(crate) fn run(form: Form) -> anyhow::Result<ExitCode> {
+    let found = interfaces().map_err(|error| match error.kind() {
+        io::ErrorKind::Unsupported => anyhow!("live capture is not supported here yet, use exec:tcpdump"),
+        _ => anyhow!("cannot list the interfaces: {error}"),
+    })?;
+    let mut text = match form {
+        Form::Text => table(&found),
+        Form::Json => serde_json::to_string_pretty(&array(&found))?,
     };
-    if as_json {
-        println!("{}", serde_json::Value::from_iter(interfaces.iter().map(object)));
-    } else {
-        print!("{}", table(&interfaces));
+    if form == Form::Json {
+        text.push('\n');
     }
-    ExitCode::SUCCESS
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        // Who reads has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
+        done => done.map(|()| ExitCode::SUCCESS).map_err(|error| anyhow!("cannot print: {error}")),
+    }
 }
 
-fn object(interface: &InterfaceInfo) -> serde_json::Value {
-    let addresses: Vec<String> =
-        interface.addresses.iter().map(|(ip, bits)| format!("{ip}/{bits}")).collect();
-    json!({
-        "index": interface.index,
-        "name": interface.name,
-        "up": interface.up,
-        "running": interface.running,
-        "loopback": interface.loopback,
-        "linktype": begins_with(Some(interface.hardware_type)).0.0,
-        "mac": interface.mac.map(mac),
-        "addresses": addresses,
-    })
+/// How packets of this interface begin.
+fn linktype(interface: &InterfaceInfo) -> LinkType {
+    linktype_of(interface.hardware_type).unwrap_or(LinkType::SLL2)
 }
 
-fn mac(octets: [u8; 6]) -> String {
-    octets.map(|octet| format!("{octet:02x}")).join(":")
-}
-
-/// A line for each, in columns; all interfaces at once come last.
 fn table(interfaces: &[InterfaceInfo]) -> String {
-    let mut rows = vec![["".into(), "NAME".into(), "STATE".into(), "LINKTYPE".into(), "ADDRESSES".into()]];
-    for interface in interfaces {
-        let addresses: Vec<String> =
-            interface.addresses.iter().map(|(ip, bits)| format!("{ip}/{bits}")).collect();
-        rows.push([
+    let row = |interface: &InterfaceInfo| {
+        [
             interface.index.to_string(),
-            escaped(&interface.name, 15),
+            escaped(&interface.name.to_string_lossy(), 80),
             state(interface),
-            begins_with(Some(interface.hardware_type)).0.to_string(),
-            addresses.join(" "),
-        ]);
-    }
-    let cooked = begins_with(None).0.to_string();
-    rows.push(["".into(), "any".into(), "".into(), cooked, "all interfaces at once".into()]);
+            linktype(interface).to_string(),
+            format!("MTU {}", interface.mtu),
+            addresses(interface).join(" "),
+        ]
+    };
+    let any = ["0", "any", "all of them together"].map(str::to_owned);
+    let [index, name, state] = any;
+    let any = [index, name, state, LinkType::SLL2.to_string(), String::new(), String::new()];
+    let rows: Vec<[String; 6]> = interfaces.iter().map(row).chain([any]).collect();
     let width = |column: usize| {
         rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
     };
-    let widths: Vec<usize> = (0..4).map(width).collect();
-    let line = |row: &[String; 5]| {
-        let [index, name, state, linktype, addresses] = row;
-        let [w0, w1, w2, w3] = [0, 1, 2, 3].map(|column| widths.get(column).copied().unwrap_or(0));
-        let line = format!("{index:>w0$}  {name:<w1$}  {state:<w2$}  {linktype:<w3$}  {addresses}");
-        line.trim_end().to_owned() + "\n"
+    let line = |row: &[String; 6]| {
+        let cells = (0..).zip(row).map(|(column, cell)| format!("{cell:<0$}  ", width(column)));
+        cells.collect::<String>().trim_end().to_owned() + "\n"
     };
     rows.iter().map(line).collect()
 }
 
 fn state(interface: &InterfaceInfo) -> String {
     let words = [
-        (interface.loopback, "loopback"),
-        (interface.up, if interface.running { "up" } else { "up, no carrier" }),
+        (interface.up, "up"),
         (!interface.up, "down"),
+        (interface.running, "running"),
+        (interface.loopback, "loopback"),
     ];
     words.iter().filter(|(holds, _)| *holds).map(|(_, word)| *word).collect::<Vec<_>>().join(", ")
+}
+
+/// The link-layer address, then the others with their prefixes.
+fn addresses(interface: &InterfaceInfo) -> Vec<String> {
+    let ip = interface.addresses.iter().map(|one| format!("{}/{}", one.address, one.prefix_len));
+    hardware_address(interface).into_iter().chain(ip).collect()
+}
+
+/// `None` where it has none; loopback's is zeros, which nobody wants to read.
+fn hardware_address(interface: &InterfaceInfo) -> Option<String> {
+    let octets = &interface.hardware_address;
+    let known = octets.iter().any(|octet| *octet != 0);
+    known.then(|| octets.iter().map(|octet| format!("{octet:02x}")).collect::<Vec<_>>().join(":"))
+}
+
+fn array(interfaces: &[InterfaceInfo]) -> Vec<Value> {
+    let any = json!({
+        "index": 0, "name": "any", "linktype": LinkType::SLL2.0, "addresses": [],
+    });
+    let value = |interface: &InterfaceInfo| {
+        json!({
+            "index": interface.index,
+            "name": interface.name.to_string_lossy(),
+            "up": interface.up,
+            "running": interface.running,
+            "loopback": interface.loopback,
+            "mtu": interface.mtu,
+            "hardware_type": interface.hardware_type,
+            "linktype": linktype(interface).0,
+            "hardware_address": hardware_address(interface),
+            "addresses": interface.addresses.iter()
+                .map(|one| format!("{}/{}", one.address, one.prefix_len))
+                .collect::<Vec<_>>(),
+        })
+    };
+    interfaces.iter().map(value).chain([any]).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use pcaphub::interfaces::InterfaceAddress;
+
+    fn interface(index: u32, name: &str) -> InterfaceInfo {
+        InterfaceInfo {
+            index,
+            name: name.into(),
+            up: true,
+            running: true,
+            loopback: false,
+            mtu: 1500,
+            hardware_type: 1,
+            hardware_address: vec![2, 0, 0, 0, 0, 1],
+            addresses: vec![InterfaceAddress { address: [10, 0, 0, 1].into(), prefix_len: 24 }],
+        }
+    }
 
     #[test]
-    fn a_line_has_name_state_linktype_and_addresses() {
-        let interface = InterfaceInfo {
-            index: 2,
-            name: "eth0\u{1b}[31m".into(),
-            up: true,
-            running: false,
-            loopback: false,
-            hardware_type: 1,
-            mac: None,
-            addresses: vec![("10.0.0.1".parse().unwrap(), 24)],
-        };
-        let table = table(&[interface]);
-        let line = table.lines().nth(1).unwrap();
-        assert!(
-            line.contains("up, no carrier") && line.contains("Ethernet") && line.ends_with("10.0.0.1/24")
-        );
-        assert!(!line.contains('\u{1b}'), "{line:?}");
-        assert!(table.lines().last().unwrap().contains("any"));
+    fn a_line_says_what_is_needed_to_choose() {
+        let mut down = interface(12, "wg0");
+        (down.up, down.running, down.hardware_type) = (false, false, 0xfffe);
+        (down.hardware_address, down.addresses) = (Vec::new(), Vec::new());
+        let expected = "\
+            2   eth0  up, running           Ethernet (linktype 1)      MTU 1500  02:00:00:00:00:01 10.0.0.1/24\n\
+            12  wg0   down                  RAW (linktype 101)         MTU 1500\n\
+            0   any   all of them together  LINUX_SLL2 (linktype 276)\n";
+        assert_eq!(table(&[interface(2, "eth0"), down]), expected);
+    }
+
+    #[test]
+    fn a_name_cannot_steer_the_terminal() {
+        assert!(table(&[interface(2, "\x1b[2J")]).contains("\\u{1b}[2J"));
+    }
+
+    #[test]
+    fn scripts_get_every_field() {
+        let array = array(&[interface(2, "eth0")]);
+        assert_eq!(array[0]["linktype"], 1);
+        assert_eq!(array[0]["hardware_address"], "02:00:00:00:00:01");
+        assert_eq!(array[0]["addresses"][0], "10.0.0.1/24");
+        assert_eq!(array[1]["name"], "any");
     }
 }

@@ -12,13 +12,18 @@ mod wiring;
 
 use std::process::ExitCode;
 
+use arguments::Task;
+
 fn main() -> ExitCode {
-    let arguments = match arguments::parse() {
-        Ok(arguments::Parsed::Hub(arguments)) => arguments,
-        Ok(arguments::Parsed::Interfaces { json }) => return interfaces::run(json),
+    let task = match arguments::parse() {
+        Ok(task) => task,
         Err(exit) => return exit,
     };
-    match wiring::run(*arguments) {
+    let done = match task {
+        Task::Hub(arguments) => wiring::run(*arguments),
+        Task::Interfaces(form) => interfaces::run(form),
+    };
+    match done {
         Ok(exit) => exit,
         Err(error) => exit::report(&error),
     }

@@ -4,6 +4,7 @@
 //! the order of the layers; a module uses only those above it.
 
 pub mod escape;
+pub mod interfaces;
 pub mod clock;
 pub mod limits;
 pub mod allowance;

@@ -2,12 +2,14 @@
 //! operating system, with the same names in each; one per library that is opened at run time.
 
 pub mod bpf;
+mod interface;
 pub mod libpcap;
 #[cfg(target_os = "linux")]
 mod linux;
 #[cfg(not(target_os = "linux"))]
 mod other;
 
+pub use interface::{InterfaceAddress, InterfaceInfo};
 #[cfg(target_os = "linux")]
 pub use linux::*;
 #[cfg(not(target_os = "linux"))]

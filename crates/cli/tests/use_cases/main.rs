@@ -11,6 +11,7 @@ mod converting;
 mod corpus;
 mod formats;
 mod harness;
+mod interfaces;
 mod late;
 mod manners;
 mod pushing;

@@ -14,7 +14,6 @@ mod live;
 pub use child::{Child, split_command};
 pub use dial::connect;
 pub use exec::argv as exec_argv;
-pub use hardware::begins_with;
 
 use std::future::Future;
 use std::io::{self, Read};

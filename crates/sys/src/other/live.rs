@@ -7,6 +7,7 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use crate::bpf::Instruction;
+use crate::interface::InterfaceInfo;
 
 fn unsupported<T>() -> io::Result<T> {
     Err(io::ErrorKind::Unsupported.into())
@@ -35,27 +36,6 @@ impl Device {
     pub fn find(_name: &str) -> io::Result<Option<Device>> {
         unsupported()
     }
-}
-
-/// A network interface, with its addresses.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct InterfaceInfo {
-    /// Its number.
-    pub index: u32,
-    /// Its name.
-    pub name: String,
-    /// Whether it was brought up.
-    pub up: bool,
-    /// Whether it can carry packets.
-    pub running: bool,
-    /// Whether it leads back to this machine.
-    pub loopback: bool,
-    /// ARPHRD_ of Linux.
-    pub hardware_type: u16,
-    /// Its link-layer address.
-    pub mac: Option<[u8; 6]>,
-    /// Its addresses, and how many of their bits are the network's.
-    pub addresses: Vec<(IpAddr, u8)>,
 }
 
 /// All interfaces.
