@@ -10,7 +10,7 @@ use pcaphub::source::{self, SOURCES};
 pub(crate) const ABOUT: &str = "\
 Moves packets: any number of sources, one time order, any number of clients.
 
-pcaphub takes packets from files, commands and PCAP-over-IP streams (pcap or pcapng over
+pcaphub takes packets from interfaces, files, commands and PCAP-over-IP streams (pcap over
 TCP, port 57012), puts them into one time order, and gives them to any number of clients
 and other sinks. Every packet is accounted for.";
 
@@ -21,8 +21,8 @@ Examples:
       tshark -i TCP@127.0.0.1:57012              … reads it live, so does dumpcap
       nc 127.0.0.1 57012 | tshark -r -           … or this
   pcaphub serve sniffed.pcap --listen 0.0.0.0:57012 --allow 192.168.1.0/24
-  tcpdump -U -w - 'not tcp port 57012' | pcaphub serve -      one capture for all clients
-  pcaphub serve exec:'tcpdump -U -w - not tcp port 57012'     the same, started again if it dies
+  pcaphub serve -i eth0 -f 'not port 22'         live capture for all clients, with a filter
+  pcaphub replay sniffed.pcap eth1               onto a network interface
   pcaphub cat tcp://host:57012 | tshark -r -     read from somebody else's listener
   pcaphub serve tcp-listen://127.0.0.1:57013     sniffers connect: tcpdump -w - | nc HOST 57013
   pcaphub pipe a.pcap --to tcp://192.168.1.3:57012            push to a listening analyzer
@@ -38,7 +38,8 @@ pace. Other sources are shared: a client joins at the next packet, or --history 
 Examples:
   pcaphub serve sniffed.pcap
   pcaphub serve sniffed.pcap --listen 0.0.0.0:57012 --allow 192.168.1.0/24
-  tcpdump -U -w - 'not tcp port 57012' | pcaphub serve -
+  pcaphub serve -i eth0 -f 'not port 22'
+  pcaphub serve -i eth0 --listen :57012 --listen :57013 --opt 'filter=udp port 53'
   pcaphub serve exec:'tcpdump -i any -U -w - not tcp port 57012' --format pcapng
   pcaphub serve 'tcp://10.1.2.3?name=office' 'tcp://10.4.5.6?name=plant' --format pcapng
   pcaphub serve tcp-listen://127.0.0.1:57013 --history 10s";
@@ -113,8 +114,9 @@ any endpoint as --opt key=value. Also understood: TCP@HOST[:19000] and
 pcapovertcp::HOST:PORT. A path that looks like a scheme needs ./ before it.
 
 Formats: listeners and pushes send pcap (microseconds) by default, files go by their
-extension (.pcap, .pcapng, with .gz or .zst packed). A pcap stream has one linktype;
-packets of others are dropped and counted: --format pcapng carries all.
+extension (.pcap, .pcapng, with .gz or .zst packed). A pcap stream has one linktype: where
+it is Ethernet, bare IP, cooked and PPP packets become Ethernet, others are dropped and
+counted. --format pcapng carries all as they were.
 
 Slow clients: with files, standard input and commands the sources wait; with network
 sources the slow client loses whole chunks, counted. --on-slow says otherwise.
