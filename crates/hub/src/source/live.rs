@@ -93,7 +93,15 @@ fn options(spec: &SourceSpec) -> Result<Options, PlanError> {
 /// # Errors
 /// A value that cannot be read.
 pub(super) fn check(spec: &SourceSpec) -> Result<(), PlanError> {
-    options(spec).map(drop)
+    let options = options(spec)?;
+    if options.rings > 1 && (spec.shape.count.is_some() || spec.shape.sample.is_some()) {
+        return Err(PlanError::Refused(format!(
+            "{}: rings={} cannot count together: leave out count= and sample= (-c counts packets of all sources, \
+             and sinks can count and sample)",
+            spec.name, options.rings
+        )));
+    }
+    Ok(())
 }
 
 struct Live {
