@@ -4,10 +4,14 @@
 //! Classic BPF, made here. Its size follows the sockets that we own, never the clients: a port is
 //! found by bisection, then its address.
 
+mod assembler;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use pcaphub_sys::bpf::Instruction;
+
+use assembler::{Assembler, Label};
 
 /// How packets begin where the filter sees them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -194,7 +198,7 @@ impl Exclusion {
     }
 
     /// The source's port and address, then the destination's.
-    fn sides<A>(
+    fn sides<A: PartialEq>(
         &self,
         code: &mut Assembler,
         ports: &BTreeMap<u16, Vec<A>>,
@@ -203,11 +207,26 @@ impl Exclusion {
         destination: u32,
         address: Compare<'_, A>,
     ) {
-        let ports: Vec<_> = ports.iter().map(|(port, addresses)| (*port, addresses.as_slice())).collect();
+        // Ports with the same addresses, as all those bound to none have, share the look at these.
+        let mut lists: Vec<&[A]> = Vec::new();
+        for addresses in ports.values() {
+            if !lists.contains(&addresses.as_slice()) {
+                lists.push(addresses);
+            }
+        }
+        let ports: Vec<_> = ports
+            .iter()
+            .map(|(port, addresses)| (*port, lists.iter().position(|list| list == addresses).unwrap_or(0)))
+            .collect();
         for (memory, at) in [(1, source), (2, destination)] {
             let next = if memory == 1 { code.label() } else { wanted };
+            let labels: Vec<Label> = lists.iter().map(|_| code.label()).collect();
             code.push(LD_MEM, memory);
-            bisect(code, &ports, next, &mut |code, addresses| address(code, at, addresses, next));
+            bisect(code, &ports, &labels, next);
+            for (list, label) in lists.iter().zip(&labels) {
+                code.place(*label);
+                address(code, at, list, next);
+            }
             if memory == 1 {
                 code.place(next);
             }
@@ -219,27 +238,22 @@ impl Exclusion {
 /// Compares the address at an offset from X with each of some; falls on to a label if it is none.
 type Compare<'a, A> = &'a dyn Fn(&mut Assembler, u32, &[A], Label);
 
-/// Finds the accumulator among the ports.
-fn bisect<A>(
-    code: &mut Assembler,
-    ports: &[(u16, &[A])],
-    next: Label,
-    found: &mut dyn FnMut(&mut Assembler, &[A]),
-) {
+/// Finds the accumulator among the ports, and goes where its number says.
+fn bisect(code: &mut Assembler, ports: &[(u16, usize)], places: &[Label], next: Label) {
     match ports {
         [] => code.go(next),
-        [(port, addresses)] => {
-            code.unless_equal(u32::from(*port), next);
-            found(code, addresses);
+        [(port, place)] => {
+            code.if_equal(u32::from(*port), places.get(*place).copied().unwrap_or(next));
+            code.go(next);
         }
         _ => {
             let (below, above) = ports.split_at(ports.len() / 2);
             let high = code.label();
             let least = above.first().map_or(0, |(port, _)| *port);
             code.if_at_least(u32::from(least), high);
-            bisect(code, below, next, found);
+            bisect(code, below, places, next);
             code.place(high);
-            bisect(code, above, next, found);
+            bisect(code, above, places, next);
         }
     }
 }
@@ -281,130 +295,6 @@ fn add<A: PartialEq>(addresses: &mut Vec<A>, address: A) {
     }
 }
 
-/// A place to jump to.
-#[derive(Debug, Clone, Copy)]
-struct Label(usize);
-
-/// Instructions whose jumps go to labels. Conditions reach 255 instructions only, so each one skips, or
-/// does not skip, a jump that reaches everywhere; the one after it is taken out where it can.
-#[derive(Default)]
-struct Assembler {
-    code: Vec<Line>,
-    places: Vec<Option<usize>>,
-}
-
-enum Line {
-    Plain(Instruction),
-    /// If the condition holds (or does not), on to the label.
-    Branch {
-        code: u16,
-        k: u32,
-        holds: bool,
-        to: Label,
-    },
-    Go(Label),
-}
-
-impl Assembler {
-    fn label(&mut self) -> Label {
-        self.places.push(None);
-        Label(self.places.len() - 1)
-    }
-
-    fn place(&mut self, label: Label) {
-        if let Some(place) = self.places.get_mut(label.0) {
-            *place = Some(self.code.len());
-        }
-    }
-
-    fn push(&mut self, code: u16, k: u32) {
-        self.code.push(Line::Plain(Instruction { code, jt: 0, jf: 0, k }));
-    }
-
-    fn load(&mut self, code: u16, k: u32) {
-        self.push(code, k);
-    }
-
-    fn append(&mut self, program: &[Instruction]) {
-        self.code.extend(program.iter().copied().map(Line::Plain));
-    }
-
-    fn go(&mut self, to: Label) {
-        self.code.push(Line::Go(to));
-    }
-
-    fn if_equal(&mut self, k: u32, to: Label) {
-        self.code.push(Line::Branch { code: JEQ, k, holds: true, to });
-    }
-
-    fn unless_equal(&mut self, k: u32, to: Label) {
-        self.code.push(Line::Branch { code: JEQ, k, holds: false, to });
-    }
-
-    fn if_at_least(&mut self, k: u32, to: Label) {
-        self.code.push(Line::Branch { code: JGE, k, holds: true, to });
-    }
-
-    fn if_any(&mut self, k: u32, to: Label) {
-        self.code.push(Line::Branch { code: JSET, k, holds: true, to });
-    }
-
-    fn finish(self) -> Result<Vec<Instruction>, TooLarge> {
-        // A branch is one instruction where its label is near, else two. Lines only move apart by
-        // that, so this ends.
-        let mut long = vec![false; self.code.len()];
-        loop {
-            let mut starts = Vec::with_capacity(self.code.len() + 1);
-            let mut at = 0usize;
-            for is_long in &long {
-                starts.push(at);
-                at += 1 + usize::from(*is_long);
-            }
-            starts.push(at);
-            if at > MAX_INSTRUCTIONS {
-                return Err(TooLarge);
-            }
-            let target = |label: Label| {
-                let line = self.places.get(label.0).copied().flatten().unwrap_or(self.code.len());
-                starts.get(line).copied().unwrap_or(at)
-            };
-            let mut grown = false;
-            let mut program = Vec::with_capacity(at);
-            for (line, is_long) in self.code.iter().zip(&mut long) {
-                let here = program.len() + 1;
-                match line {
-                    Line::Plain(instruction) => program.push(*instruction),
-                    Line::Go(to) => program.push(jump(target(*to).saturating_sub(here))),
-                    Line::Branch { code, k, holds, to } => {
-                        let distance = target(*to).saturating_sub(here);
-                        let near = u8::try_from(distance);
-                        let (hit, miss) = match (*is_long, near) {
-                            (false, Ok(near)) => (near, 0),
-                            (false, Err(_)) => {
-                                (grown, *is_long) = (true, true);
-                                (0, 0)
-                            }
-                            (true, _) => (0, 1),
-                        };
-                        let (jt, jf) = if *holds { (hit, miss) } else { (miss, hit) };
-                        program.push(Instruction { code: *code, jt, jf, k: *k });
-                        if *is_long && !grown {
-                            program.push(jump(distance.saturating_sub(1)));
-                        }
-                    }
-                }
-            }
-            if !grown {
-                return Ok(program);
-            }
-        }
-    }
-}
-
-fn jump(distance: usize) -> Instruction {
-    Instruction { code: JA, jt: 0, jf: 0, k: u32::try_from(distance).unwrap_or(u32::MAX) }
-}
-
 /// EtherTypes and the protocol number.
 const IPV4: u32 = 0x0800;
 const IPV6: u32 = 0x86dd;
@@ -437,10 +327,108 @@ const ADD: u16 = 0x04;
 const ADD_X: u16 = 0x0c;
 const AND: u16 = 0x54;
 const LSH: u16 = 0x64;
-const JA: u16 = 0x05;
-const JEQ: u16 = 0x15;
-const JGE: u16 = 0x35;
-const JSET: u16 = 0x45;
 const RET: u16 = 0x06;
 const TAX: u16 = 0x07;
 const TXA: u16 = 0x87;
+
+#[cfg(test)]
+mod tests {
+    use pcaphub_core::filter::{Instruction as Operation, Program};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn exclusion() -> Exclusion {
+        Exclusion { beginning: Beginning::Ethernet, loopback: None, snaplen: 1000, filter: Vec::new() }
+    }
+
+    /// The program, for a machine that has 10.0.0.2 and fd00::2.
+    fn program(endpoints: &[SocketAddr]) -> Program {
+        let local: Vec<IpAddr> =
+            ["10.0.0.2", "fd00::2", "127.0.0.1", "::1"].map(|ip| ip.parse().unwrap()).into();
+        let program = exclusion().program(endpoints, &local).unwrap();
+        let operation = |&Instruction { code, jt, jf, k }: &Instruction| Operation { code, jt, jf, k };
+        Program::new(program.iter().map(operation).collect()).unwrap()
+    }
+
+    fn packet(tags: usize, from: SocketAddr, to: SocketAddr, udp: bool) -> Vec<u8> {
+        let builder = etherparse::PacketBuilder::ethernet2([2; 6], [4; 6]);
+        let builder = match (from.ip(), to.ip()) {
+            (IpAddr::V4(from), IpAddr::V4(to)) => builder.ipv4(from.octets(), to.octets(), 64),
+            (IpAddr::V6(from), IpAddr::V6(to)) => builder.ipv6(from.octets(), to.octets(), 64),
+            _ => unreachable!("one family"),
+        };
+        let mut octets = Vec::new();
+        match udp {
+            true => builder.udp(from.port(), to.port()).write(&mut octets, b"payload").unwrap(),
+            false => builder.tcp(from.port(), to.port(), 1, 1).write(&mut octets, b"payload").unwrap(),
+        }
+        for _ in 0..tags {
+            octets.splice(12..12, [0x81, 0, 0, 5]);
+        }
+        octets
+    }
+
+    fn any_endpoint() -> impl Strategy<Value = SocketAddr> {
+        let ips = ["10.0.0.2", "10.0.0.9", "0.0.0.0", "fd00::2", "fd00::9", "::", "127.0.0.1", "::1"];
+        (prop::sample::select(ips.to_vec()), 1u16..12)
+            .prop_map(|(ip, port)| SocketAddr::new(ip.parse().unwrap(), port))
+    }
+
+    fn any_host(v6: bool) -> impl Strategy<Value = SocketAddr> {
+        let ips = if v6 { ["fd00::2", "fd00::9", "::1"] } else { ["10.0.0.2", "10.0.0.9", "127.8.8.8"] };
+        (prop::sample::select(ips.to_vec()), 1u16..14)
+            .prop_map(|(ip, port)| SocketAddr::new(ip.parse().unwrap(), port))
+    }
+
+    fn any_packet() -> impl Strategy<Value = (usize, SocketAddr, SocketAddr, bool)> {
+        any::<bool>().prop_flat_map(|v6| (0usize..3, any_host(v6), any_host(v6), any::<bool>()))
+    }
+
+    /// Whether `host` is an end of a connection of one of our sockets.
+    fn is_ours(endpoint: &SocketAddr, host: SocketAddr) -> bool {
+        let local = ["10.0.0.2", "fd00::2", "::1"].map(|ip| ip.parse::<IpAddr>().unwrap());
+        let loopback = |ip: IpAddr| ip.is_ipv4() && ip.is_loopback();
+        let here = local.contains(&host.ip()) || loopback(host.ip());
+        let address = match endpoint.ip() {
+            IpAddr::V6(ip) if ip.is_unspecified() => here,
+            IpAddr::V4(ip) if ip.is_unspecified() => here && host.is_ipv4(),
+            ip => ip == host.ip() || loopback(ip) && loopback(host.ip()),
+        };
+        endpoint.port() == host.port() && address
+    }
+
+    proptest! {
+        #[test]
+        fn exactly_the_packets_of_our_sockets_are_kept_out(
+            endpoints in prop::collection::vec(any_endpoint(), 0..12),
+            packets in prop::collection::vec(any_packet(), 20),
+        ) {
+            let program = program(&endpoints);
+            for (tags, from, to, udp) in packets {
+                let ours = !udp && endpoints.iter().any(|endpoint| is_ours(endpoint, from) || is_ours(endpoint, to));
+                let octets = packet(tags, from, to, udp);
+                let expected = if ours { 0 } else { 1000 };
+                prop_assert_eq!(program.run(&octets, octets.len() as u32), expected, "{:?} {} {}", endpoints, from, to);
+            }
+        }
+
+        #[test]
+        fn whatever_the_octets_are_it_accepts_or_rejects(octets: Vec<u8>) {
+            program(&["0.0.0.0:80".parse().unwrap(), "[::]:81".parse().unwrap()]).run(&octets, 100);
+        }
+    }
+
+    #[test]
+    fn hundreds_of_sockets_fit_and_thousands_are_an_error() {
+        let sockets = |count: u16| -> Vec<SocketAddr> {
+            (1..=count).map(|port| SocketAddr::new([10, 0, 0, 2].into(), port)).collect()
+        };
+        let program = program(&sockets(400));
+        let (own, other) = ("10.0.0.2:399".parse().unwrap(), "10.0.0.9:399".parse().unwrap());
+        let far = "10.0.0.9:5000".parse().unwrap();
+        assert_eq!(program.run(&packet(0, far, own, false), 60), 0);
+        assert_eq!(program.run(&packet(0, far, other, false), 60), 1000);
+        assert_eq!(exclusion().program(&sockets(5000), &[]), Err(TooLarge));
+    }
+}
