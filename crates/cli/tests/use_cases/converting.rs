@@ -8,7 +8,7 @@ use pcaphub_core::linktype::LinkType;
 use pcaphub_core::time::{Resolution, Timestamp};
 use serde_json::Value;
 
-use crate::harness::*;
+use crate::harness::{self, *};
 
 /// Layers that a conversion replaces, and those that tell of the whole.
 const OUTER: [&str; 6] = ["frame", "eth", "sll", "null", "ppp", "raw"];
@@ -210,4 +210,42 @@ fn decoded(linktype: LinkType, packets: &[Vec<u8>]) -> Vec<Value> {
         layers
     };
     packets.iter().map(inner).collect()
+}
+
+#[test]
+fn a_pcap_stream_of_ethernet_carries_bare_ip_packets_as_ethernet_and_counts_what_it_cannot() {
+    let folder = folder();
+    let begin = 1_700_000_000_000_000;
+    let ethernet = harness::packets(1, 10, begin, 10);
+    let bare = harness::packets(2, 10, begin + 5, 10);
+    let raw: Vec<u8> = header(101)
+        .into_iter()
+        .chain(bare.iter().flat_map(|packet| {
+            record(&Packet { micros: packet.micros, octets: packet.octets[14..].to_vec() })
+        }))
+        .collect();
+    let eth = file(&folder, "eth.pcap", &pcap(&ethernet));
+    let raw = file(&folder, "raw.pcap", &raw);
+    // DVB has no way to be Ethernet.
+    let other = [header(235), record(&harness::packets(3, 1, begin, 1)[0])].concat();
+    let other = file(&folder, "other.pcap", &other);
+    let [eth, raw, other] = [&eth, &raw, &other].map(|path| path.to_str().unwrap());
+
+    let output = run(&["cat", eth, raw, other, "--format", "pcap", "--stats", "json"], b"");
+    let carried = read_pcap(&output.stdout);
+    assert_eq!(carried.len(), 20);
+    let (mine, converted): (Vec<_>, Vec<_>) =
+        carried.iter().partition(|packet| packet.octets[6] == 2 && packet.octets[11] == 1);
+    assert!(mine.iter().zip(&ethernet).all(|(got, sent)| got.octets == sent.octets));
+    assert!(converted.iter().zip(&bare).all(|(got, sent)| got.octets[12..] == sent.octets[12..]));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let counts = closed(said.lines().find(|line| line.starts_with("{\"sources\"")).unwrap());
+    assert_eq!(counts["departed"]["dropped"]["linktype_mismatch"], 1);
+
+    let out = folder.path().join("out.pcap");
+    let asked = run(&["pipe", raw, "--to", out.to_str().unwrap(), "--opt", "linktype=ethernet"], b"");
+    assert!(asked.status.success());
+    let octets = std::fs::read(out).unwrap();
+    assert_eq!(octets[..24], header(1));
+    assert_eq!(read_pcap(&octets).len(), 10);
 }
