@@ -111,6 +111,7 @@ pub fn open(
         shutdown: shutdown.clone(),
         limits: Arc::new(plan.limits.clone()),
         own_traffic: own_traffic.clone(),
+        rings: source::rings(&plan.sources),
     };
     let mut sources = Vec::new();
     for spec in &plan.sources {

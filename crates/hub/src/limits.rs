@@ -99,7 +99,7 @@ impl Limits {
         self.max_memory / 32
     }
 
-    /// The ring of a live capture, where its size is not given.
+    /// The rings of all live captures together, where their size is not given.
     pub fn capture_octets(&self) -> usize {
         (self.max_memory / 16).max(1 << 20)
     }

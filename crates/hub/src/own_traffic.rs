@@ -123,6 +123,9 @@ impl Shared {
     fn apply(&self, capture: &Capture) -> std::io::Result<()> {
         let endpoints: Vec<_> = self.endpoints.values().copied().collect();
         let program = capture.exclusion.program(&endpoints, &self.local);
+        // Without the source's filter it may fit: that runs here as well.
+        let alone = Exclusion { filter: Vec::new(), ..capture.exclusion.clone() };
+        let program = program.or_else(|_| alone.program(&endpoints, &self.local));
         let program = program.map_err(|_| std::io::Error::other("there are too many sockets"))?;
         capture.socket.set_filter(&program)
     }

@@ -80,7 +80,7 @@ impl Path {
     ) -> Self {
         let watch = |(spec, kind): (&SourceSpec, &&SourceKind)| {
             let may_snowball = sends && kind.habit != Habit::Once;
-            let ring = source::ring_octets(spec, &plan.limits);
+            let ring = source::ring_octets(spec, &plan.limits, source::rings(&plan.sources));
             // What is read already and waits here comes on top of it.
             may_snowball
                 .then(|| Snowball::new(ring.unwrap_or(plan.limits.source_octets(kinds.len())) / 4 * 3))

@@ -250,6 +250,38 @@ fn an_interface_that_is_none_is_told_with_where_to_look() {
 }
 
 #[test]
+fn a_page_fetched_with_curl_is_seen_whole() {
+    let Some(network) = network() else { return };
+    if !has("curl") || !has("socat") || !has("tshark") {
+        return;
+    }
+    let folder = folder();
+    let script = "while read -r line && [ ${#line} -gt 1 ]; do :; done; printf 'HTTP/1.0 200 OK\\r\\n\\r\\n'; seq 5000";
+    let script = file(&folder, "serve.sh", script.as_bytes());
+    let command = format!("EXEC:sh {}", script.display());
+    let server = network.b.start(&["socat", "TCP-LISTEN:8080,reuseaddr,fork", &command]);
+    let (hub, mut client, header) = capturing(&network, &["-i", "vb", "-f", "tcp port 8080"]);
+    let mut page = String::new();
+    wait_until("the page is there", || {
+        let curl = network.a.command(&["curl", "-s", "http://10.99.0.2:8080/page"]).output().unwrap();
+        page = String::from_utf8_lossy(&curl.stdout).into_owned();
+        curl.status.success() && !page.is_empty()
+    });
+    assert!(page.ends_with("5000\n"), "{page}");
+    let fin = |packet: &Packet| packet.octets.get(47).is_some_and(|flags| flags & 1 != 0);
+    let packets = packets_until(&mut client, 2, fin);
+    let octets: Vec<u8> = header.into_iter().chain(packets.iter().flat_map(record)).collect();
+    let path = file(&folder, "page.pcap", &octets);
+    let decoded = shell(&format!(
+        "tshark -r {} -d tcp.port==8080,http -Y http.response -T fields -e http.file_data 2>/dev/null | tail -1",
+        path.display()
+    ));
+    assert!(decoded.contains("4999"), "{decoded}");
+    drop(server);
+    hub.stop();
+}
+
+#[test]
 fn tshark_shows_live_packets_with_no_further_option() {
     let Some(network) = network() else { return };
     if !has("tshark") {

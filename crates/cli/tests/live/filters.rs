@@ -42,6 +42,29 @@ fn a_filter_of_a_live_source_keeps_what_tcpdump_keeps_of_the_whole_tagged_packet
 }
 
 #[test]
+fn without_libpcap_a_filter_is_an_error_that_names_its_package_and_everything_else_works() {
+    if !may_capture() || !has("unshare") {
+        return;
+    }
+    let folder = folder();
+    let path = file(&folder, "in.pcap", &pcap(&packets(1, 10, 1_700_000_000_000_000, 10)));
+    let hidden = format!(
+        "for f in $(PATH=$PATH:/sbin ldconfig -p | sed -n 's/.*libpcap.*=> //p'); do mount --bind /dev/null $f; done
+         exec {} pipe {} --to null: \"$@\"",
+        env!("CARGO_BIN_EXE_pcaphub"),
+        path.display()
+    );
+    let run = |filter: &[&str]| {
+        let mut command = std::process::Command::new("unshare");
+        command.args(["-m", "sh", "-ec", &hidden, "sh"]).args(filter).output().unwrap()
+    };
+    let output = run(&["-f", "udp"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("libpcap0.8"), "{said}");
+    assert!(run(&[]).status.success());
+}
+
+#[test]
 fn cooked_packets_are_filtered_by_what_they_are() {
     let Some(network) = network() else { return };
     let hub = network.b.hub(

@@ -41,6 +41,8 @@ const ANY: &str = "any";
 
 /// How often it is looked whether an interface is back.
 const LOOK: Duration = Duration::from_millis(100);
+/// Less would lose packets at every hiccup.
+const LEAST_RING: usize = 1 << 20;
 /// What a batch holds at most: what comes in the milliseconds for which packets are gathered.
 const BATCH: usize = 256 << 10;
 /// Unused buffers that are kept.
@@ -154,7 +156,7 @@ impl Live {
         let snaplen = self.spec.shape.snaplen.unwrap_or(most);
         let ring = RingOptions {
             snaplen,
-            octets: ring_octets(&self.spec, &self.context.limits),
+            octets: ring_octets(&self.spec, &self.context.limits, self.context.rings),
             latency: self.options.latency,
         };
         let exclusion = Exclusion {
@@ -284,12 +286,13 @@ fn program() -> String {
     std::env::current_exe().map_or_else(|_| "pcaphub".into(), |path| path.display().to_string())
 }
 
-/// What one ring of a source has.
-pub(super) fn ring_octets(spec: &SourceSpec, limits: &Limits) -> usize {
+/// What one ring has: its part of what was asked for, or of what all `rings` may have together.
+pub(super) fn ring_octets(spec: &SourceSpec, limits: &Limits, rings: usize) -> usize {
     let asked = options(spec).ok();
-    let buffer = asked.as_ref().and_then(|options| options.buffer);
-    let rings = asked.map_or(1, |options| options.rings);
-    buffer.unwrap_or_else(|| limits.capture_octets()) / usize::from(rings)
+    match asked.and_then(|options| Some(options.buffer? / usize::from(options.rings))) {
+        Some(octets) => octets,
+        None => (limits.capture_octets() / rings.max(1)).max(LEAST_RING),
+    }
 }
 
 /// How many rings a source shares its packets between.

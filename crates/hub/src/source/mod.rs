@@ -137,6 +137,8 @@ pub struct Context {
     pub limits: Arc<Limits>,
     /// The sockets whose traffic live captures leave out.
     pub own_traffic: OwnTraffic,
+    /// Rings of all live captures together, which share their memory.
+    pub rings: usize,
 }
 
 /// Opens a source of one kind; what fails here is fatal at start.
@@ -408,9 +410,15 @@ pub fn parts(spec: SourceSpec) -> Vec<SourceSpec> {
     (1..=rings).map(|number| SourceSpec { share: Some(share(number)), ..spec.clone() }).collect()
 }
 
-/// The memory in which the kernel puts packets of a live capture; `None` for other sources.
-pub fn ring_octets(spec: &SourceSpec, limits: &Limits) -> Option<usize> {
-    (spec.endpoint.scheme == Scheme::If).then(|| live::ring_octets(spec, limits))
+/// How many rings these sources have in all.
+pub fn rings(specs: &[SourceSpec]) -> usize {
+    specs.iter().filter(|spec| spec.endpoint.scheme == Scheme::If).count()
+}
+
+/// The memory in which the kernel puts packets of a live capture, one of so many rings; `None` for other
+/// sources.
+pub fn ring_octets(spec: &SourceSpec, limits: &Limits, rings: usize) -> Option<usize> {
+    (spec.endpoint.scheme == Scheme::If).then(|| live::ring_octets(spec, limits, rings))
 }
 
 /// Whether it never has nothing to read: a regular file, as fast as possible.
