@@ -8,9 +8,10 @@ use tokio::task::JoinSet;
 
 use crate::access::REST;
 use crate::event::Event;
+use crate::intake::{Intake, Message};
 use crate::plan::Reconnect;
 use crate::presence::{Presence, Producers};
-use crate::reading::{End, Intake, Message, Reading};
+use crate::reading::{End, Reading};
 use crate::retry::{Backoff, LONGEST};
 use crate::shutdown::Phase;
 use crate::source::{Habit, OpenError, Opened, Reader, Source, SourceKind};

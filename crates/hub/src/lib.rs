@@ -27,6 +27,7 @@ pub mod framing;
 pub mod plan;
 pub mod filter;
 pub mod source;
+pub mod intake;
 pub mod reading;
 pub mod ingest;
 pub mod pen;

@@ -5,158 +5,25 @@
 
 use std::fmt;
 use std::io::Read;
-use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
-use pcaphub_core::buffer::Pool;
-use pcaphub_core::filter::{CompileError, Filter, Marker};
+use pcaphub_core::filter::{CompileError, Marker};
 use pcaphub_core::format::Format;
-use pcaphub_core::interface::Interfaces;
 use pcaphub_core::linktype::LinkType;
 use pcaphub_core::pace::Pacer;
-use pcaphub_core::repeat::Repeat;
-use pcaphub_core::shape::Shaper;
 use pcaphub_core::stats::DropReason;
-use pcaphub_core::time::Monotonic;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::Semaphore;
 
-use crate::allowance::{Allowance, Taken};
 use crate::circle::{Circle, Verdict};
-use crate::clock::{Clock, wall_clock};
-use crate::event::{Event, Events};
+use crate::clock::wall_clock;
+use crate::event::Event;
 use crate::framing::{Decoded, Framing, decoder_options};
-use crate::gate::Gate;
-use crate::plan::SourceSpec;
+use crate::intake::{Intake, Message};
 use crate::presence::Presence;
-use crate::shutdown::{Phase, Shutdown};
+use crate::shutdown::Phase;
 use crate::source::{self, Captured, Habit, PacketReader};
-
-/// What the hub hears from its sources. Boxed parts keep it small.
-pub enum Message {
-    /// A stream said what it is.
-    Opened {
-        /// Which source, in the order given.
-        source: usize,
-        /// Which of its streams; unique in the hub.
-        stream: u64,
-        /// What it is written in.
-        format: Format,
-        /// Its first linktype, if it told any before it ended.
-        linktype: Option<LinkType>,
-    },
-    /// Packets of it.
-    Packets {
-        /// Which source.
-        source: usize,
-        /// Which stream.
-        stream: u64,
-        /// The packets, and what was lost or odd.
-        decoded: Box<Decoded>,
-        /// When they were read.
-        arrival: Monotonic,
-        /// What they are charged; given back when it is dropped.
-        ticket: Ticket,
-    },
-    /// It is gone; the source may come back.
-    Closed {
-        /// Which source.
-        source: usize,
-        /// Which stream.
-        stream: u64,
-    },
-    /// A source could not be opened; it will be tried again.
-    Away {
-        /// Which source.
-        source: usize,
-    },
-    /// A source has ended for good.
-    Ended {
-        /// Which source.
-        source: usize,
-        /// What went wrong, if anything.
-        error: Option<String>,
-    },
-}
-
-/// Octets that a source may not read again before these packets have moved on, and memory that is
-/// theirs until then.
-pub type Ticket = (Option<OwnedSemaphorePermit>, Option<Taken>);
-
-/// What all sources of a hub share.
-#[derive(Clone)]
-pub struct Shared {
-    /// Where their packets go.
-    pub queue: mpsc::Sender<Message>,
-    /// What stops them.
-    pub shutdown: Shutdown,
-    /// What holds packets back until somebody reads.
-    pub gate: Gate,
-    /// Buffers.
-    pub pool: Pool,
-    /// Memory for records that are larger than those.
-    pub large: Allowance,
-    /// The hub's interface table.
-    pub interfaces: Interfaces,
-    /// Where to say what happens.
-    pub events: Events,
-    /// The hub's clock.
-    pub clock: Clock,
-    /// Streams of one listening source.
-    pub max_producers: usize,
-    /// How long one of them must have been silent to make room for another.
-    pub producer_silence: Duration,
-    /// Whether what the hub sends could come back to it.
-    pub sends: bool,
-    /// The filters of all sinks.
-    pub filters: Arc<[Filter]>,
-    /// Numbers streams.
-    pub next_stream: Arc<AtomicU64>,
-}
-
-/// What the streams of one source have in common.
-#[derive(Clone)]
-pub struct Intake {
-    /// What all sources have.
-    pub shared: Shared,
-    /// Which source, in the order given.
-    pub source: usize,
-    /// What was asked for.
-    pub spec: SourceSpec,
-    /// Whether packets are only read once somebody is there for them.
-    pub gated: bool,
-    /// What each stream may have in the queue and the merge, in octets.
-    pub budget: usize,
-    /// Its own filter, if it has one.
-    pub filter: Arc<[Filter]>,
-    /// What is kept of its packets, counted over all its streams.
-    pub shaper: Arc<Mutex<Shaper>>,
-    /// How far a file that is read again and again has come.
-    pub repeat: Arc<Mutex<Repeat>>,
-}
-
-impl Intake {
-    /// Whether it has brought all the packets that it may.
-    pub fn is_done(&self) -> bool {
-        self.shaper().is_done()
-    }
-
-    /// Its turns.
-    pub fn repeat(&self) -> MutexGuard<'_, Repeat> {
-        self.repeat.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn shaper(&self) -> MutexGuard<'_, Shaper> {
-        self.shaper.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Hands a message to the hub; that it no longer listens is found by its shutdown.
-    pub async fn send(&self, message: Message) {
-        let _ = self.shared.queue.send(message).await;
-    }
-}
 
 /// How a stream ended.
 pub enum End {
