@@ -148,7 +148,7 @@ impl Listeners {
 /// The next connection to a Unix socket.
 ///
 /// # Errors
-/// As of [`accept`].
+/// As of [`Listeners::accept`].
 pub async fn accept_unix(listener: &UnixListener, events: &Events) -> io::Result<UnixStream> {
     loop {
         match listener.accept().await {

@@ -1,4 +1,4 @@
-//! Filter text compiled by the libpcap of the system: what a [`Filter`](pcaphub_core::filter::Filter)
+//! Filter text compiled by the libpcap of the system: what a [`Filter`]
 //! is given where sources and sinks are opened.
 
 use std::sync::Arc;
