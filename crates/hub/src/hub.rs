@@ -9,7 +9,6 @@
 //! releases to every feed.
 
 use std::net::SocketAddr;
-use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -35,7 +34,7 @@ use crate::framing;
 use crate::gate::Gate;
 use crate::ingest::Ingest;
 use crate::intake::{Intake, Message, Shared};
-use crate::opener::Opener;
+use crate::opener::{Kind, Opener};
 use crate::outlet::Outlet;
 use crate::own_traffic::OwnTraffic;
 use crate::path::{Path, STEP_OCTETS, until};
@@ -101,7 +100,8 @@ pub fn open(
     events: Events,
     shutdown: Shutdown,
 ) -> Result<Hub, HubError> {
-    check(&plan)?;
+    source::look(&mut plan.sources, opener.as_ref());
+    check(&plan, opener.as_ref())?;
     plan.sources = plan.sources.into_iter().flat_map(source::parts).collect();
     let filters = sink_filters(&plan)?;
     let own_traffic = OwnTraffic::new(events.clone());
@@ -174,7 +174,7 @@ fn unusable(name: &str) -> PlanError {
 }
 
 /// Refuses combinations that cannot work.
-fn check(plan: &Plan) -> Result<(), PlanError> {
+fn check(plan: &Plan, opener: &dyn Opener) -> Result<(), PlanError> {
     let refused = |why: String| Err(PlanError::Refused(why));
     if plan.sources.is_empty() {
         return refused("no source is given; name a file, `-`, tcp://HOST or another endpoint".into());
@@ -189,7 +189,7 @@ fn check(plan: &Plan) -> Result<(), PlanError> {
     for (source, sink) in
         plan.sources.iter().flat_map(|source| plan.sinks.iter().map(move |sink| (source, sink)))
     {
-        if same_file(source, sink) {
+        if same_file(source, sink, opener) {
             return refused(format!(
                 "{} is a source and a sink: it would be overwritten before it is read",
                 sink.name
@@ -232,13 +232,13 @@ fn sends(sink: &SinkSpec) -> bool {
 }
 
 /// Whether a sink would write to the file that a source reads.
-fn same_file(source: &SourceSpec, sink: &SinkSpec) -> bool {
+fn same_file(source: &SourceSpec, sink: &SinkSpec, opener: &dyn Opener) -> bool {
     let file = |endpoint: &Endpoint| {
-        let metadata = match endpoint.scheme {
-            Scheme::File => std::fs::metadata(&endpoint.address).ok()?,
+        let found = match endpoint.scheme {
+            Scheme::File => opener.look(std::path::Path::new(&endpoint.address)).ok()?,
             _ => return None,
         };
-        metadata.is_file().then(|| (metadata.dev(), metadata.ino()))
+        (found.kind == Kind::File).then_some(found.identity)
     };
     file(&source.endpoint).is_some_and(|there| file(&sink.endpoint) == Some(there))
 }

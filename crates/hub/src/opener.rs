@@ -1,7 +1,7 @@
 //! The one seam through which everything is opened: files, sockets, children.
 //!
-//! A small privileged process can later stand behind [`Opener`] and open on behalf of an
-//! unprivileged one; nothing else in the hub calls the system to get a descriptor.
+//! Where pcaphub was started as root, a small process stands behind it that kept those rights
+//! (`helper`); nothing else in the hub calls the system to get a descriptor for what it names.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -10,11 +10,12 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use pcaphub_sys::{Device, Injector, Layer, PacketSocket, Tap};
 use rustix::fs::OFlags;
+use rustix::process::{Pid, Signal, kill_process_group};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 /// Which of a child's standard streams is ours.
@@ -41,14 +42,97 @@ pub trait Opener: Send + Sync {
     /// A listening Unix socket of mode 0600, non-blocking. A socket that nobody listens on any
     /// more is replaced.
     fn listen_unix(&self, path: &Path) -> io::Result<UnixListener>;
-    /// A socket for live capture, not bound yet.
-    fn packet_socket(&self, layer: Layer) -> io::Result<PacketSocket>;
+    /// What is there under this name, symbolic links followed.
+    fn look(&self, path: &Path) -> io::Result<Found>;
+    /// Takes away a Unix socket that [`listen_unix`](Self::listen_unix) made.
+    fn remove_unix(&self, path: &Path) -> io::Result<()>;
+    /// A socket for live capture on an interface, or on `any`; not bound yet.
+    fn packet_socket(&self, layer: Layer, interface: &str) -> io::Result<PacketSocket>;
     /// An interface to send on.
     fn injector(&self, interface: &str) -> io::Result<Box<dyn Wire>>;
     /// An interface that is made, and there as long as this lives.
     fn tap(&self, interface: &str) -> io::Result<Box<dyn Wire>>;
     /// A child in a process group of its own.
-    fn spawn(&self, argv: &[String], pipe: Pipe) -> io::Result<Child>;
+    fn spawn(&self, argv: &[String], pipe: Pipe) -> io::Result<Spawned>;
+    /// From now on also what a changed configuration names may be opened.
+    ///
+    /// # Errors
+    /// The configuration is wrong; what may be opened is as it was.
+    fn renew(&self) -> io::Result<()> {
+        Ok(())
+    }
+    /// From now on only what the configuration named at the last [`renew`](Self::renew).
+    fn settle(&self) {}
+}
+
+/// What is there under a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    /// Of which kind it is.
+    pub kind: Kind,
+    /// The file system, and the number there: two names with the same are one file.
+    pub identity: (u64, u64),
+}
+
+/// Kinds of what has a name in a file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// A FIFO, a device, a socket.
+    Other,
+}
+
+/// A child that was started, and the ends of its pipes that are ours.
+pub struct Spawned {
+    /// The child.
+    pub process: Box<dyn Process>,
+    /// Its standard input, if that was asked for.
+    pub stdin: Option<ChildStdin>,
+    /// Its standard output, if that was asked for.
+    pub stdout: Option<ChildStdout>,
+    /// Its standard error.
+    pub stderr: Option<ChildStderr>,
+}
+
+/// A child, in a process group of its own.
+pub trait Process: Send {
+    /// Its status, if it has ended.
+    ///
+    /// # Errors
+    /// It cannot be known any more.
+    fn try_wait(&mut self) -> io::Result<Option<ExitStatus>>;
+    /// Its status, once it has ended.
+    ///
+    /// # Errors
+    /// It cannot be known any more.
+    fn wait(&mut self) -> io::Result<ExitStatus>;
+    /// Sends a signal to its whole group.
+    fn signal(&self, signal: Signal);
+}
+
+impl Process for Child {
+    fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
+        Child::try_wait(self)
+    }
+
+    fn wait(&mut self) -> io::Result<ExitStatus> {
+        Child::wait(self)
+    }
+
+    fn signal(&self, signal: Signal) {
+        // Fails where all of it is gone, which is what is wanted.
+        let _ = kill_process_group(Pid::from_child(self), signal);
+    }
+}
+
+impl From<Child> for Spawned {
+    fn from(mut child: Child) -> Self {
+        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        Spawned { process: Box::new(child), stdin, stdout, stderr }
+    }
 }
 
 /// What packets are sent on.
@@ -220,7 +304,24 @@ impl Opener for System {
         Ok(listener)
     }
 
-    fn packet_socket(&self, layer: Layer) -> io::Result<PacketSocket> {
+    fn look(&self, path: &Path) -> io::Result<Found> {
+        let metadata = std::fs::metadata(path)?;
+        let kind = match metadata.file_type() {
+            kind if kind.is_file() => Kind::File,
+            kind if kind.is_dir() => Kind::Directory,
+            _ => Kind::Other,
+        };
+        Ok(Found { kind, identity: (metadata.dev(), metadata.ino()) })
+    }
+
+    fn remove_unix(&self, path: &Path) -> io::Result<()> {
+        if !std::fs::symlink_metadata(path)?.file_type().is_socket() {
+            return Err(io::Error::other("it is no socket"));
+        }
+        std::fs::remove_file(path)
+    }
+
+    fn packet_socket(&self, layer: Layer, _interface: &str) -> io::Result<PacketSocket> {
         PacketSocket::new(layer)
     }
 
@@ -232,16 +333,24 @@ impl Opener for System {
         Ok(Box::new(Tap::create(interface)?))
     }
 
-    fn spawn(&self, argv: &[String], pipe: Pipe) -> io::Result<Child> {
-        let Some((program, arguments)) = argv.split_first() else {
-            return Err(io::Error::other("an empty command"));
-        };
-        let mut command = Command::new(program);
-        command.args(arguments).process_group(0).stderr(Stdio::piped());
-        match pipe {
-            Pipe::Stdout => command.stdin(Stdio::null()).stdout(Stdio::piped()),
-            Pipe::Stdin => command.stdin(Stdio::piped()).stdout(Stdio::null()),
-        };
-        command.spawn()
+    fn spawn(&self, argv: &[String], pipe: Pipe) -> io::Result<Spawned> {
+        Ok(command(argv, pipe)?.spawn()?.into())
     }
+}
+
+/// A command as children are started: in a group of its own, with pipes.
+///
+/// # Errors
+/// It has no words.
+pub fn command(argv: &[String], pipe: Pipe) -> io::Result<Command> {
+    let Some((program, arguments)) = argv.split_first() else {
+        return Err(io::Error::other("an empty command"));
+    };
+    let mut command = Command::new(program);
+    command.args(arguments).process_group(0).stderr(Stdio::piped());
+    match pipe {
+        Pipe::Stdout => command.stdin(Stdio::null()).stdout(Stdio::piped()),
+        Pipe::Stdin => command.stdin(Stdio::piped()).stdout(Stdio::null()),
+    };
+    Ok(command)
 }

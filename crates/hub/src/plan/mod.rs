@@ -69,6 +69,8 @@ pub struct SourceSpec {
     pub repeat: u64,
     /// Which of the rings of a live capture it is.
     pub share: Option<Share>,
+    /// Whether it is a regular file; looked up when the hub is opened.
+    pub regular: bool,
 }
 
 impl SourceSpec {

@@ -29,7 +29,8 @@ pub(super) fn open(spec: &SinkSpec, opening: &Opening) -> Result<Box<dyn Sink>, 
     let path = PathBuf::from(&spec.endpoint.address);
     let opened = opening.opener.write_file(&path).and_then(|file| codec::packing(&path, file));
     let writer = opened.map_err(|error| {
-        let symlink = std::fs::symlink_metadata(&path).is_ok_and(|m| m.file_type().is_symlink());
+        // Not followed, by O_NOFOLLOW.
+        let symlink = error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error());
         let what = if symlink { "cannot write it, it is a symbolic link" } else { "cannot write it" };
         SinkError::io(spec, what, &error)
     })?;

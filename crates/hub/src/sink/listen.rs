@@ -170,7 +170,7 @@ impl Sink for Unix {
                     () = context.shutdown.reached(Phase::Draining) => break,
                 }
             }
-            let _ = std::fs::remove_file(&self.path);
+            let _ = context.opener.remove_unix(&self.path);
             farewell(clients, &context).await;
             Ok(())
         })

@@ -1,14 +1,15 @@
 //! A child process of ours: its group is ended with us, its stderr is shown, made safe.
 
 use std::io::{BufRead, BufReader, Read};
-use std::process::{Child as Process, ChildStderr, ExitStatus};
+use std::process::{ChildStderr, ExitStatus};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::Signal;
 use tokio::runtime::RuntimeFlavor;
 
 use crate::event::{Event, Events};
+use crate::opener::{Process, Spawned};
 use crate::shutdown::{Phase, Shutdown};
 
 /// Lines of a child's stderr that are shown in a second; a child in trouble says it at once, and
@@ -24,8 +25,7 @@ const TICK: Duration = Duration::from_millis(20);
 /// A running child. Dropping it ends its whole process group: SIGTERM, and SIGKILL 2 s later, or at
 /// once if the hub is stopping.
 pub struct Child {
-    process: Option<Process>,
-    group: Option<Pid>,
+    process: Option<Box<dyn Process>>,
     name: Arc<str>,
     events: Events,
     shutdown: Shutdown,
@@ -33,12 +33,11 @@ pub struct Child {
 
 impl Child {
     /// Looks after a process that was just started.
-    pub fn new(mut process: Process, name: Arc<str>, events: Events, shutdown: Shutdown) -> Self {
-        if let Some(stderr) = process.stderr.take() {
+    pub fn new(spawned: Spawned, name: Arc<str>, events: Events, shutdown: Shutdown) -> Self {
+        if let Some(stderr) = spawned.stderr {
             show(stderr, name.clone(), events.clone());
         }
-        let group = i32::try_from(process.id()).ok().and_then(Pid::from_raw);
-        Child { process: Some(process), group, name, events, shutdown }
+        Child { process: Some(spawned.process), name, events, shutdown }
     }
 
     /// Its status, once its output has ended; a child that lingers is ended.
@@ -48,8 +47,8 @@ impl Child {
         while Instant::now() < until && matches!(self.process.as_mut()?.try_wait(), Ok(None)) {
             tokio::time::sleep(TICK).await;
         }
-        let (process, group) = (self.process.take()?, self.group);
-        let status = in_place(|| reap(process, group, &self.shutdown));
+        let process = self.process.take()?;
+        let status = in_place(|| reap(process, &self.shutdown));
         if let Some(status) = status {
             self.events.emit(Event::ChildExited { command: &self.name, status: &status.to_string() });
         }
@@ -76,7 +75,7 @@ impl Child {
 impl Drop for Child {
     fn drop(&mut self) {
         let Some(process) = self.process.take() else { return };
-        in_place(|| reap(process, self.group, &self.shutdown));
+        in_place(|| reap(process, &self.shutdown));
     }
 }
 
@@ -89,18 +88,17 @@ fn in_place<R>(wait: impl FnOnce() -> R) -> R {
 }
 
 /// Asks a child to end if it has not, then insists.
-fn reap(mut process: Process, group: Option<Pid>, shutdown: &Shutdown) -> Option<ExitStatus> {
-    let signal = |signal| group.map(|group| kill_process_group(group, signal));
-    let status = wait(&mut process, shutdown, Duration::ZERO).or_else(|| {
-        signal(Signal::TERM);
-        wait(&mut process, shutdown, GRACE)
+fn reap(mut process: Box<dyn Process>, shutdown: &Shutdown) -> Option<ExitStatus> {
+    let status = wait(process.as_mut(), shutdown, Duration::ZERO).or_else(|| {
+        process.signal(Signal::TERM);
+        wait(process.as_mut(), shutdown, GRACE)
     });
     // Also where the child itself is gone: it may have left others in its group.
-    signal(Signal::KILL);
+    process.signal(Signal::KILL);
     status.or_else(|| process.wait().ok())
 }
 
-fn wait(process: &mut Process, shutdown: &Shutdown, time: Duration) -> Option<ExitStatus> {
+fn wait(process: &mut dyn Process, shutdown: &Shutdown, time: Duration) -> Option<ExitStatus> {
     let until = Instant::now() + time;
     loop {
         if let Ok(Some(status)) = process.try_wait() {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::{Context, OpenError, Opened, Pending, Reader, Source, SourceError};
 use crate::codec;
 use crate::endpoint::Scheme;
-use crate::opener::Opener;
+use crate::opener::{Kind, Opener};
 use crate::plan::SourceSpec;
 
 /// Yields its one stream, once.
@@ -53,8 +53,7 @@ pub(super) fn once(spec: &SourceSpec, reader: Box<dyn Read + Send>) -> Box<dyn S
 pub(super) fn open(spec: &SourceSpec, context: &Context) -> Result<Box<dyn Source>, SourceError> {
     let path = Path::new(&spec.endpoint.address);
     let cannot = |error: io::Error| SourceError::io(spec, "cannot read it", &error);
-    let metadata = std::fs::metadata(path).map_err(cannot)?;
-    if !metadata.is_file() && !metadata.is_dir() {
+    if context.opener.look(path).map_err(cannot)?.kind == Kind::Other {
         if spec.repeat != 1 {
             return Err(SourceError::because(spec, "only a regular file can be read again (loop=)"));
         }
@@ -94,9 +93,9 @@ fn stdin() -> io::Result<File> {
 }
 
 /// Whether all its packets are there already: a file, or standard input redirected from one.
-pub(super) fn is_regular(spec: &SourceSpec) -> bool {
+pub(super) fn is_regular(spec: &SourceSpec, opener: &dyn Opener) -> bool {
     match spec.endpoint.scheme {
-        Scheme::File => std::fs::metadata(&spec.endpoint.address).is_ok_and(|m| m.is_file()),
+        Scheme::File => opener.look(Path::new(&spec.endpoint.address)).is_ok_and(|f| f.kind == Kind::File),
         Scheme::Stdio => stdin().and_then(|f| f.metadata()).is_ok_and(|m| m.is_file()),
         _ => false,
     }

@@ -148,7 +148,7 @@ impl Live {
             name => Some(Device::find(name)?.ok_or_else(missing)?),
         };
         let (linktype, layer) = begins_with(device.map(|device| device.hardware_type));
-        let socket = self.context.opener.packet_socket(layer)?;
+        let socket = self.context.opener.packet_socket(layer, interface)?;
         let most = match self.options.latency {
             Latency::Blocks => SNAPLEN,
             Latency::Low => SNAPLEN_LOW,

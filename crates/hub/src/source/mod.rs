@@ -380,6 +380,7 @@ pub fn spec(endpoint: Endpoint) -> Result<SourceSpec, PlanError> {
         pace: options.value("pace", plan::pace)?,
         repeat: options.value("loop", plan::repeat)?.unwrap_or(1),
         share: None,
+        regular: false,
         endpoint,
     };
     match spec.endpoint.scheme {
@@ -428,5 +429,12 @@ pub fn is_all_there(spec: &SourceSpec) -> bool {
 
 /// Whether it is a regular file, whose packets are all there already.
 pub fn is_regular_file(spec: &SourceSpec) -> bool {
-    file::is_regular(spec)
+    spec.regular
+}
+
+/// Looks which sources are regular files.
+pub fn look(sources: &mut [SourceSpec], opener: &dyn Opener) {
+    for spec in sources {
+        spec.regular = file::is_regular(spec, opener);
+    }
 }

@@ -11,7 +11,7 @@ use pcaphub::endpoint::Endpoint;
 use pcaphub::event::Events;
 use pcaphub::hub::{self, HubError, Outcome};
 use pcaphub::limits::Limits;
-use pcaphub::opener::{Opener, Pipe, System};
+use pcaphub::opener::{Found, Opener, Pipe, Spawned, System};
 use pcaphub::plan::{Plan, Reconnect};
 use pcaphub::shutdown::{Phase, Trigger, shutdown};
 use pcaphub::stats::{Books, Report};
@@ -93,11 +93,23 @@ impl Opener for Remembering {
         System.tap(interface)
     }
 
-    fn packet_socket(&self, layer: pcaphub_sys::Layer) -> std::io::Result<pcaphub_sys::PacketSocket> {
-        System.packet_socket(layer)
+    fn look(&self, path: &Path) -> std::io::Result<Found> {
+        System.look(path)
     }
 
-    fn spawn(&self, argv: &[String], pipe: Pipe) -> std::io::Result<std::process::Child> {
+    fn remove_unix(&self, path: &Path) -> std::io::Result<()> {
+        System.remove_unix(path)
+    }
+
+    fn packet_socket(
+        &self,
+        layer: pcaphub_sys::Layer,
+        interface: &str,
+    ) -> std::io::Result<pcaphub_sys::PacketSocket> {
+        System.packet_socket(layer, interface)
+    }
+
+    fn spawn(&self, argv: &[String], pipe: Pipe) -> std::io::Result<Spawned> {
         System.spawn(argv, pipe)
     }
 }
