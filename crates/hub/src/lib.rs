@@ -17,6 +17,7 @@ pub mod snowball;
 pub mod event;
 pub mod stats;
 pub mod endpoint;
+pub mod directory;
 pub mod opener;
 pub mod exclusion;
 pub mod own_traffic;

@@ -18,6 +18,8 @@ use rustix::fs::OFlags;
 use rustix::process::{Pid, Signal, kill_process_group};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
+use crate::directory::{Directory, Folder};
+
 /// Which of a child's standard streams is ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pipe {
@@ -33,6 +35,10 @@ pub trait Opener: Send + Sync {
     fn read_file(&self, path: &Path) -> io::Result<File>;
     /// A file to write from its beginning: created with mode 0600, never through a symbolic link.
     fn write_file(&self, path: &Path) -> io::Result<File>;
+    /// A directory to record files into, made with mode 0700 if it is missing (its parents are not),
+    /// never through a symbolic link. [`ResourceBusy`](io::ErrorKind::ResourceBusy) is the error while
+    /// another recorder has it.
+    fn directory(&self, path: &Path) -> io::Result<Box<dyn Directory>>;
     /// A socket, bound but not connected; non-blocking.
     fn tcp_socket(&self, remote: SocketAddr, bind: Option<IpAddr>) -> io::Result<Socket>;
     /// A listening socket, non-blocking.
@@ -252,6 +258,10 @@ impl Opener for System {
             file.set_len(0)?;
         }
         Ok(file)
+    }
+
+    fn directory(&self, path: &Path) -> io::Result<Box<dyn Directory>> {
+        Ok(Box::new(Folder::open(path)?))
     }
 
     fn tcp_socket(&self, remote: SocketAddr, bind: Option<IpAddr>) -> io::Result<Socket> {

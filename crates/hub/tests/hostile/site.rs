@@ -63,6 +63,10 @@ impl Opener for Remembering {
         System.write_file(path)
     }
 
+    fn directory(&self, path: &Path) -> std::io::Result<Box<dyn pcaphub::directory::Directory>> {
+        System.directory(path)
+    }
+
     fn tcp_socket(
         &self,
         remote: SocketAddr,
