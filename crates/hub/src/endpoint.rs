@@ -69,8 +69,8 @@ impl Scheme {
     }
 }
 
-/// An endpoint as it was written, taken apart.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// An endpoint as it was written, taken apart. It is the same in whatever order its options are.
+#[derive(Debug, Clone)]
 pub struct Endpoint {
     /// How it is reached.
     pub scheme: Scheme,
@@ -213,6 +213,17 @@ impl Endpoint {
         self.options.iter().find(|(k, _)| k == key).map(|(_, value)| value.as_str())
     }
 }
+
+impl PartialEq for Endpoint {
+    fn eq(&self, other: &Self) -> bool {
+        let same = |(key, value): &(String, String)| other.option(key) == Some(value);
+        (self.scheme, &self.address) == (other.scheme, &other.address)
+            && self.options.len() == other.options.len()
+            && self.options.iter().all(same)
+    }
+}
+
+impl Eq for Endpoint {}
 
 impl fmt::Display for Endpoint {
     /// As it would be written, without options.

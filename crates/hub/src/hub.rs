@@ -18,7 +18,7 @@ use pcaphub_core::filter::Filter;
 use pcaphub_core::format::Format;
 use pcaphub_core::interface::Interfaces;
 use pcaphub_core::merge::Order;
-use pcaphub_core::shape::{Shaper, Time};
+use pcaphub_core::shape::Shaper;
 use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -26,15 +26,16 @@ use tokio::task::JoinSet;
 use crate::access::Clients;
 use crate::allowance::Allowance;
 use crate::clock::Clock;
+use crate::conflicts::conflicts;
 use crate::defaults::{FeedKey, OnSlowRule, budget, format_of, reconnect, replays};
-use crate::endpoint::{Endpoint, Scheme};
+use crate::endpoint::Scheme;
 use crate::event::{Event, Events};
 use crate::filter;
 use crate::framing;
 use crate::gate::Gate;
 use crate::ingest::Ingest;
 use crate::intake::{Intake, Message, Shared};
-use crate::opener::{Kind, Opener};
+use crate::opener::Opener;
 use crate::outlet::Outlet;
 use crate::own_traffic::OwnTraffic;
 use crate::path::{Path, STEP_OCTETS, until};
@@ -101,7 +102,9 @@ pub fn open(
     shutdown: Shutdown,
 ) -> Result<Hub, HubError> {
     source::look(&mut plan.sources, opener.as_ref());
-    check(&plan, opener.as_ref())?;
+    if let Some(conflict) = conflicts(&plan, opener.as_ref()).into_iter().next() {
+        return Err(conflict.error.into());
+    }
     plan.sources = plan.sources.into_iter().flat_map(source::parts).collect();
     let filters = sink_filters(&plan)?;
     let own_traffic = OwnTraffic::new(events.clone());
@@ -173,74 +176,9 @@ fn unusable(name: &str) -> PlanError {
     PlanError::Refused(format!("{name} cannot be used here"))
 }
 
-/// Refuses combinations that cannot work.
-fn check(plan: &Plan, opener: &dyn Opener) -> Result<(), PlanError> {
-    let refused = |why: String| Err(PlanError::Refused(why));
-    if plan.sources.is_empty() {
-        return refused("no source is given; name a file, `-`, tcp://HOST or another endpoint".into());
-    }
-    if plan.sinks.is_empty() {
-        return refused("no sink is given; add --to SINK".into());
-    }
-    let stdin = |spec: &&SourceSpec| spec.endpoint.scheme == Scheme::Stdio;
-    if plan.sources.iter().filter(stdin).count() > 1 {
-        return refused("standard input `-` can only be one source".into());
-    }
-    for (source, sink) in
-        plan.sources.iter().flat_map(|source| plan.sinks.iter().map(move |sink| (source, sink)))
-    {
-        if same_file(source, sink, opener) {
-            return refused(format!(
-                "{} is a source and a sink: it would be overwritten before it is read",
-                sink.name
-            ));
-        }
-    }
-    for sink in plan.sinks.iter().filter(|sink| sink.endpoint.scheme == Scheme::If && !sink.injection.force) {
-        let captured = |source: &&SourceSpec| {
-            let interface = &source.endpoint.address;
-            source.endpoint.scheme == Scheme::If
-                && (*interface == sink.endpoint.address || interface == "any")
-        };
-        if let Some(source) = plan.sources.iter().find(captured) {
-            return refused(format!(
-                "{} would be sent on, and {} captures there: each packet would come back; \
-                 choose another interface, or say force=yes",
-                sink.name, source.name
-            ));
-        }
-    }
-    let lives = |kind: &SourceKind| !kind.waits_for_reader;
-    let live = plan.sources.iter().find(|spec| source::kind(spec).is_some_and(lives));
-    let unfit = |spec: &&SourceSpec| {
-        source::is_regular_file(spec) && spec.pace.is_none() && spec.shape.time == Time::Keep
-    };
-    let file = plan.sources.iter().find(unfit);
-    if let (Some(live), Some(file)) = (live, file) {
-        return refused(format!(
-            "{} is a file with times of its own, and {} is live: one order by time cannot hold both; \
-             give the file time=now or pace=1x (--opt pace=1x, or --pace 1x), or serve them separately",
-            file.name, live.name
-        ));
-    }
-    Ok(())
-}
-
 /// Whether a sink sends to somebody who may send it back.
 fn sends(sink: &SinkSpec) -> bool {
     !matches!(sink.endpoint.scheme, Scheme::File | Scheme::Null | Scheme::Stdio)
-}
-
-/// Whether a sink would write to the file that a source reads.
-fn same_file(source: &SourceSpec, sink: &SinkSpec, opener: &dyn Opener) -> bool {
-    let file = |endpoint: &Endpoint| {
-        let found = match endpoint.scheme {
-            Scheme::File => opener.look(std::path::Path::new(&endpoint.address)).ok()?,
-            _ => return None,
-        };
-        (found.kind == Kind::File).then_some(found.identity)
-    };
-    file(&source.endpoint).is_some_and(|there| file(&sink.endpoint) == Some(there))
 }
 
 impl Hub {

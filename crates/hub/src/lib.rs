@@ -39,4 +39,5 @@ pub mod sink;
 pub mod defaults;
 pub mod outlet;
 pub mod path;
+pub mod conflicts;
 pub mod hub;

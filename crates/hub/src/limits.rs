@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// The hub's limits.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// Octets that the process may hold: half of it for rings, a quarter for the merge, an eighth for
     /// readers, an eighth for writers that were stopped in the middle of a chunk. 16 MiB at least.

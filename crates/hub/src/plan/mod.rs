@@ -22,7 +22,7 @@ use crate::limits::Limits;
 pub use values::*;
 
 /// Sources, sinks, and how they are put together.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
     /// At least one.
     pub sources: Vec<SourceSpec>,
@@ -43,7 +43,7 @@ pub struct Plan {
 }
 
 /// One source.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct SourceSpec {
     /// Where its octets come from.
     pub endpoint: Endpoint,
@@ -94,8 +94,15 @@ pub struct Share {
     pub group: Arc<Mutex<Option<u16>>>,
 }
 
+impl PartialEq for Share {
+    /// Whether it is the same part; the group is what a running capture found out.
+    fn eq(&self, other: &Self) -> bool {
+        (self.number, self.of) == (other.number, other.of)
+    }
+}
+
 /// One sink.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct SinkSpec {
     /// Where its octets go.
     pub endpoint: Endpoint,

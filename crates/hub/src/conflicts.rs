@@ -1,0 +1,142 @@
+//! Combinations of sources and sinks that cannot work, each with the endpoints that are in each
+//! other's way.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use pcaphub_core::shape::Time;
+
+use crate::endpoint::{Endpoint, Scheme};
+use crate::opener::{Kind, Opener};
+use crate::plan::{Plan, PlanError, SinkSpec, SourceSpec};
+use crate::source::{self, SourceKind};
+
+/// What cannot work in a plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conflict {
+    /// The endpoint to change; `None`: one is missing.
+    pub place: Option<Place>,
+    /// What is wrong.
+    pub error: PlanError,
+}
+
+/// An endpoint of a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// The source of this index.
+    Source(usize),
+    /// The sink of this index.
+    Sink(usize),
+}
+
+/// All combinations of a plan that cannot work; empty where it can. Files are looked at, none is opened;
+/// which sources are files must be known already ([`source::look`]).
+pub fn conflicts(plan: &Plan, opener: &dyn Opener) -> Vec<Conflict> {
+    let mut found = Vec::new();
+    let mut refuse = |place, why: String| found.push(Conflict { place, error: PlanError::Refused(why) });
+    if plan.sources.is_empty() {
+        refuse(None, "no source is given; name a file, `-`, tcp://HOST or another endpoint".into());
+    }
+    if plan.sinks.is_empty() {
+        refuse(None, "no sink is given; add --to SINK".into());
+    }
+    let stdin = |(_, spec): &(usize, &SourceSpec)| spec.endpoint.scheme == Scheme::Stdio;
+    for (index, _) in plan.sources.iter().enumerate().filter(stdin).skip(1) {
+        refuse(Some(Place::Source(index)), "standard input `-` can only be one source".into());
+    }
+    overwritten(plan, opener, &mut refuse);
+    captured(plan, &mut refuse);
+    doubled(plan, &mut refuse);
+    untimely(plan, &mut refuse);
+    found
+}
+
+/// Sinks that write to the file that a source reads.
+fn overwritten(plan: &Plan, opener: &dyn Opener, refuse: &mut impl FnMut(Option<Place>, String)) {
+    let file = |endpoint: &Endpoint| {
+        let found = match endpoint.scheme {
+            Scheme::File => opener.look(Path::new(&endpoint.address)).ok()?,
+            _ => return None,
+        };
+        (found.kind == Kind::File).then_some(found.identity)
+    };
+    let read: Vec<_> = plan.sources.iter().filter_map(|source| file(&source.endpoint)).collect();
+    for (index, sink) in plan.sinks.iter().enumerate() {
+        if file(&sink.endpoint).is_some_and(|written| read.contains(&written)) {
+            let why =
+                format!("{} is a source and a sink: it would be overwritten before it is read", sink.name);
+            refuse(Some(Place::Sink(index)), why);
+        }
+    }
+}
+
+/// Sinks that send where a source captures.
+fn captured(plan: &Plan, refuse: &mut impl FnMut(Option<Place>, String)) {
+    let injects = |sink: &SinkSpec| sink.endpoint.scheme == Scheme::If && !sink.injection.force;
+    for (index, sink) in plan.sinks.iter().enumerate().filter(|(_, sink)| injects(sink)) {
+        let captured = |source: &&SourceSpec| {
+            let interface = &source.endpoint.address;
+            source.endpoint.scheme == Scheme::If
+                && (*interface == sink.endpoint.address || interface == "any")
+        };
+        if let Some(source) = plan.sources.iter().find(captured) {
+            let why = format!(
+                "{} would be sent on, and {} captures there: each packet would come back; \
+                 choose another interface, or say force=yes",
+                sink.name, source.name
+            );
+            refuse(Some(Place::Sink(index)), why);
+        }
+    }
+}
+
+/// Listeners at one address. Names are not resolved; one that means the same address is found when it
+/// is opened.
+fn doubled(plan: &Plan, refuse: &mut impl FnMut(Option<Place>, String)) {
+    let sources = plan.sources.iter().enumerate().map(|(index, spec)| (Place::Source(index), &spec.endpoint));
+    let sinks = plan.sinks.iter().enumerate().map(|(index, spec)| (Place::Sink(index), &spec.endpoint));
+    let mut listening: HashMap<String, Place> = HashMap::new();
+    for (place, endpoint) in sources.chain(sinks) {
+        let address = match endpoint.scheme {
+            Scheme::TcpListen | Scheme::TlsListen => match endpoint.address.parse::<SocketAddr>() {
+                Ok(address) if address.port() == 0 => continue,
+                Ok(address) => address.to_string(),
+                Err(_) => endpoint.address.clone(),
+            },
+            Scheme::UnixListen => endpoint.address.clone(),
+            _ => continue,
+        };
+        match listening.get(&address) {
+            Some(first) => {
+                let what = match first {
+                    Place::Source(_) => "a source",
+                    Place::Sink(_) => "a sink",
+                };
+                let why = format!(
+                    "{endpoint}: {what} listens at {address} already; choose another address or port"
+                );
+                refuse(Some(place), why);
+            }
+            None => {
+                listening.insert(address, place);
+            }
+        }
+    }
+}
+
+/// Files with times of their own beside live sources.
+fn untimely(plan: &Plan, refuse: &mut impl FnMut(Option<Place>, String)) {
+    let lives = |kind: &SourceKind| !kind.waits_for_reader;
+    let Some(live) = plan.sources.iter().find(|spec| source::kind(spec).is_some_and(lives)) else { return };
+    for (index, file) in plan.sources.iter().enumerate() {
+        if source::is_regular_file(file) && file.pace.is_none() && file.shape.time == Time::Keep {
+            let why = format!(
+                "{} is a file with times of its own, and {} is live: one order by time cannot hold both; \
+                 give the file time=now or pace=1x (--opt pace=1x, or --pace 1x), or serve them separately",
+                file.name, live.name
+            );
+            refuse(Some(Place::Source(index)), why);
+        }
+    }
+}
