@@ -6,6 +6,7 @@ mod help;
 mod interfaces;
 mod logging;
 mod progress;
+mod service;
 mod signals;
 mod summary;
 mod wiring;

@@ -4,7 +4,7 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use pcaphub::stats::Books;
+use pcaphub::stats::{Books, Report};
 
 /// How often the line is renewed.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -28,17 +28,34 @@ impl Drop for Progress {
 }
 
 async fn show(books: Books) {
-    let (mut last, mut then) = (0, Instant::now());
+    let mut rate = Rate::new();
     loop {
         tokio::time::sleep(PERIOD).await;
-        let report = books.report();
-        let (decoded, seconds) = (report.decoded(), then.elapsed().as_secs_f64());
-        let rate = decoded.saturating_sub(last) as f64 / seconds;
+        let line = rate.line(&books.report());
+        let _ = write!(std::io::stderr(), "\r\x1b[K{line}\r");
+    }
+}
+
+/// Packets per second, from one report to the next.
+pub(crate) struct Rate {
+    decoded: u64,
+    since: Instant,
+}
+
+impl Rate {
+    /// From now on.
+    pub(crate) fn new() -> Self {
+        Rate { decoded: 0, since: Instant::now() }
+    }
+
+    /// How it goes, in a line of numbers alone.
+    pub(crate) fn line(&mut self, report: &Report) -> String {
+        let (decoded, seconds) = (report.decoded(), self.since.elapsed().as_secs_f64());
+        let rate = decoded.saturating_sub(self.decoded) as f64 / seconds.max(f64::EPSILON);
+        *self = Rate { decoded, since: Instant::now() };
         let dropped: u64 = report.dropped().values().sum();
         let clients = report.clients;
         let noun = if clients == 1 { "client" } else { "clients" };
-        let line = format!("{decoded} packets, {rate:.0}/s, {clients} {noun}, {dropped} dropped");
-        let _ = write!(std::io::stderr(), "\r\x1b[K{line}\r");
-        (last, then) = (decoded, Instant::now());
+        format!("{decoded} packets, {rate:.0}/s, {clients} {noun}, {dropped} dropped")
     }
 }

@@ -5,20 +5,22 @@ use std::sync::Arc;
 
 use pcaphub::event::Events;
 use pcaphub::hub::{self, Outcome};
+use pcaphub::inherited::Inherited;
 use pcaphub::opener::System;
 use pcaphub::shutdown::{Phase, shutdown};
 
 use crate::arguments::{Arguments, Verb};
-use crate::{exit, help, logging, progress, signals, summary};
+use crate::{exit, help, logging, progress, service, signals, summary};
 
 /// Runs until the sources have ended or a signal comes.
 ///
 /// # Errors
 /// What could not be set up.
 pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let inherited = service::inherited()?;
     logging::start(arguments.log_format, arguments.verbosity);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let outcome = runtime.block_on(serve(&arguments));
+    let outcome = runtime.block_on(serve(&arguments, inherited));
     // Threads that block in a read cannot be waited for.
     runtime.shutdown_background();
     logging::flush();
@@ -27,21 +29,24 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     Ok(if outcome.errors.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) })
 }
 
-async fn serve(arguments: &Arguments) -> anyhow::Result<(Outcome, bool)> {
+async fn serve(arguments: &Arguments, inherited: Vec<Inherited>) -> anyhow::Result<(Outcome, bool)> {
     let (trigger, shutdown) = shutdown();
     let stopping = shutdown.clone();
     let signals = signals::catch()?;
-    let hub = hub::open(arguments.plan.clone(), Arc::new(System), Events::default(), shutdown)?;
+    let opener = service::opener(inherited, Arc::new(System))?;
+    let hub = hub::open(arguments.plan.clone(), opener.clone(), Events::default(), shutdown)?;
+    service::warn_of_unused(&opener);
     signals::heed(signals, trigger, hub.books(), arguments.stats_json);
     if arguments.verb == Verb::Demo && arguments.verbosity >= 0 {
         logging::flush();
         eprint!("{}", help::demo_hint(&hub.listening()));
     }
+    let service = service::start(hub.books(), hub.pulse(), stopping.clone());
     let shown = progress::start(hub.books(), arguments.verbosity < 0 || arguments.verb == Verb::Cat);
     // On a worker, where the sources' and sinks' tasks are: between tasks of one worker a packet
     // moves without waking a thread (median latency 42 µs instead of 100, measured).
     let outcome = tokio::spawn(hub.run()).await?;
-    drop(shown);
+    drop((shown, service));
     Ok((outcome, stopping.phase() >= Phase::Draining))
 }
 

@@ -41,6 +41,7 @@ use crate::own_traffic::OwnTraffic;
 use crate::path::{Path, STEP_OCTETS, until};
 use crate::plan::{Plan, PlanError, SinkSpec, SourceSpec};
 use crate::private::{self, Replay};
+use crate::pulse::Pulse;
 use crate::shutdown::{Phase, Shutdown, shutdown};
 use crate::sink::{self, Sink, SinkError, SinkKind};
 use crate::source::{self, Source, SourceError, SourceKind};
@@ -82,6 +83,7 @@ pub struct Hub {
     books: Books,
     events: Events,
     clock: Clock,
+    pulse: Pulse,
     interfaces: Interfaces,
     opener: Arc<dyn Opener>,
     own_traffic: OwnTraffic,
@@ -145,6 +147,7 @@ pub fn open(
         books,
         events,
         clock,
+        pulse: Pulse::default(),
         interfaces,
         opener,
         own_traffic,
@@ -192,6 +195,11 @@ impl Hub {
         self.books.clone()
     }
 
+    /// To find out whether it is alive while it runs.
+    pub fn pulse(&self) -> Pulse {
+        self.pulse.clone()
+    }
+
     /// Moves packets until all sources have ended and the sinks have everything, or until told to
     /// stop.
     pub async fn run(self) -> Outcome {
@@ -202,6 +210,7 @@ impl Hub {
             books,
             events,
             clock,
+            pulse,
             interfaces,
             opener,
             own_traffic,
@@ -256,7 +265,7 @@ impl Hub {
         // Where standard output takes the source's own format, the source has the first word.
         let mut early = Vec::new();
         if !replay && plan.sinks.iter().any(|sink| format_of(sink, count).is_none()) {
-            while let Some(message) = next(&mut messages, &outer).await {
+            while let Some(message) = next(&mut messages, &outer, &pulse).await {
                 let known = matches!(message, Message::Opened { .. } | Message::Ended { .. });
                 early.push(message);
                 if known {
@@ -330,7 +339,8 @@ impl Hub {
         // The path: batches in, one order, every feed.
         let outlets = feeds.into_iter().map(|(key, feed)| Outlet::new(key.name, feed, key.pace)).collect();
         let sends = plan.sinks.iter().any(sends);
-        let mut path = Path::new(&plan, &kinds, outlets, books.clone(), events.clone(), clock, sends);
+        let path = Path::new(&plan, &kinds, outlets, books.clone(), events.clone(), clock, sends);
+        let mut path = path.with_pulse(pulse.clone());
         let deadline = plan.duration.and_then(|duration| tokio::time::Instant::now().checked_add(duration));
         let mut open_sources = count;
         if replay {
@@ -338,6 +348,7 @@ impl Hub {
                 tokio::select! {
                     () = outer.reached(Phase::Draining) => break,
                     () = until(deadline) => break,
+                    () = pulse.answer() => {}
                     Some(result) = delivering.join_next() => errors.extend(failure(result, &events)),
                 }
             }
@@ -357,6 +368,7 @@ impl Hub {
                     () = path.room() => {}
                     () = outer.reached(Phase::Draining) => break,
                     () = until(deadline) => break,
+                    () = pulse.answer() => {}
                 }
                 let timer = path.deadline();
                 tokio::select! {
@@ -380,6 +392,7 @@ impl Hub {
                             open_sources -= path.take(message, &mut errors);
                         }
                     }
+                    () = pulse.wanted() => {}
                     () = until(timer), if !more => {}
                     () = std::future::ready(()), if more => {}
                 }
@@ -391,7 +404,10 @@ impl Hub {
             path.last_words(&mut messages, open_sources, &mut errors).await;
         }
         drop(messages);
-        path.finish(&outer, deadline).await;
+        tokio::select! {
+            () = path.finish(&outer, deadline) => {}
+            () = pulse.answer() => {}
+        }
         stop_sinks.advance(Phase::Draining);
         let drained = async {
             while let Some(result) = delivering.join_next().await {
@@ -411,6 +427,7 @@ impl Hub {
         let in_time = tokio::select! {
             () = drained => true,
             () = limit => false,
+            () = pulse.answer() => false,
         };
         if !in_time {
             books.disconnect_all();
@@ -430,8 +447,9 @@ impl Hub {
     }
 }
 
-async fn next(messages: &mut mpsc::Receiver<Message>, outer: &Shutdown) -> Option<Message> {
+async fn next(messages: &mut mpsc::Receiver<Message>, outer: &Shutdown, pulse: &Pulse) -> Option<Message> {
     tokio::select! {
+        () = pulse.answer() => None,
         message = messages.recv() => message,
         () = outer.reached(Phase::Draining) => None,
     }

@@ -20,6 +20,11 @@ use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 use crate::directory::{Directory, Folder};
 
+/// Variables of the environment that are between the service manager and this process alone; a child that
+/// had them could speak in our name.
+const OURS: [&str; 6] =
+    ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"];
+
 /// Which of a child's standard streams is ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pipe {
@@ -348,7 +353,8 @@ impl Opener for System {
     }
 }
 
-/// A command as children are started: in a group of its own, with pipes.
+/// A command as children are started: in a group of its own, with pipes, and without what the service manager
+/// gave to us.
 ///
 /// # Errors
 /// It has no words.
@@ -358,6 +364,9 @@ pub fn command(argv: &[String], pipe: Pipe) -> io::Result<Command> {
     };
     let mut command = Command::new(program);
     command.args(arguments).process_group(0).stderr(Stdio::piped());
+    for name in OURS {
+        command.env_remove(name);
+    }
     match pipe {
         Pipe::Stdout => command.stdin(Stdio::null()).stdout(Stdio::piped()),
         Pipe::Stdin => command.stdin(Stdio::piped()).stdout(Stdio::null()),

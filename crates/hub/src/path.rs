@@ -17,6 +17,7 @@ use crate::ingest::LAST_WORDS;
 use crate::intake::{Message, Ticket};
 use crate::outlet::Outlet;
 use crate::plan::{Plan, SourceSpec};
+use crate::pulse::Pulse;
 use crate::shutdown::{Phase, Shutdown};
 use crate::snowball::{Advice, Snowball};
 use crate::source::{self, Habit, SourceKind};
@@ -33,6 +34,7 @@ pub struct Path {
     books: Books,
     events: Events,
     clock: Clock,
+    pulse: Pulse,
     packets_left: Option<u64>,
     early_told: u64,
     /// For each source whose packets may be ours.
@@ -92,11 +94,17 @@ impl Path {
             books,
             events,
             clock,
+            pulse: Pulse::default(),
             packets_left: plan.count,
             early_told: 0,
             snowballs: plan.sources.iter().zip(kinds).map(watch).collect(),
             silent_until: None,
         }
+    }
+
+    /// With the pulse of the loop that uses it.
+    pub fn with_pulse(self, pulse: Pulse) -> Self {
+        Path { pulse, ..self }
     }
 
     /// Lanes for all sources, before any of them has said anything: none gets ahead of the others.
@@ -212,6 +220,7 @@ impl Path {
 
     /// Publishes what the merge lets go now; whether there is more at once.
     pub fn release(&mut self) -> bool {
+        self.pulse.beat();
         let now = self.clock.now();
         if self.silent_until.is_some_and(|until| now < until) {
             return false;

@@ -1,0 +1,244 @@
+//! Listening sockets that somebody opened for us before we were started: socket activation.
+//!
+//! An endpoint that listens on the very address of such a socket gets it, as source or as sink, plain or
+//! TLS. What is handed out is a duplicate, so that an endpoint that is opened again gets it again. Nothing
+//! else about opening changes.
+
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use pcaphub_sys::{Layer, PacketSocket};
+use socket2::{SockRef, Socket};
+
+use crate::directory::Directory;
+use crate::opener::{Found, Opener, Pipe, Spawned, Wire};
+
+/// A listening socket of ours from the start.
+#[derive(Debug)]
+pub enum Inherited {
+    /// Of TCP.
+    Tcp(TcpListener),
+    /// A Unix stream socket.
+    Unix(UnixListener),
+}
+
+/// Hands out inherited sockets, and has another opener for everything else.
+pub struct WithInherited {
+    sockets: Vec<Entry>,
+    opener: Arc<dyn Opener>,
+}
+
+struct Entry {
+    socket: Inherited,
+    place: Place,
+    taken: AtomicBool,
+}
+
+/// Where a socket listens.
+#[derive(Debug, PartialEq, Eq)]
+enum Place {
+    Address(SocketAddr),
+    Path(PathBuf),
+    /// A Unix socket that no path leads to.
+    Nameless,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Address(address) => write!(f, "tcp-listen://{address}"),
+            Place::Path(path) => write!(f, "unix-listen:{}", path.display()),
+            Place::Nameless => f.write_str("a Unix socket without a path"),
+        }
+    }
+}
+
+impl WithInherited {
+    /// An opener that has these sockets.
+    ///
+    /// # Errors
+    /// One of them is not listening, or cannot be asked where it is.
+    pub fn new(sockets: Vec<Inherited>, opener: Arc<dyn Opener>) -> io::Result<Self> {
+        let entry = |socket: Inherited| {
+            let (place, listens) = match &socket {
+                Inherited::Tcp(tcp) => {
+                    tcp.set_nonblocking(true)?;
+                    (Place::Address(tcp.local_addr()?), SockRef::from(tcp).is_listener()?)
+                }
+                Inherited::Unix(unix) => {
+                    unix.set_nonblocking(true)?;
+                    let path = unix.local_addr()?.as_pathname().map(Path::to_owned);
+                    (path.map_or(Place::Nameless, Place::Path), SockRef::from(unix).is_listener()?)
+                }
+            };
+            if !listens {
+                return Err(io::Error::other(format!("the inherited socket {place} does not listen")));
+            }
+            Ok(Entry { socket, place, taken: AtomicBool::new(false) })
+        };
+        Ok(WithInherited { sockets: sockets.into_iter().map(entry).collect::<Result<_, _>>()?, opener })
+    }
+
+    /// The endpoints for which no source and no sink has asked so far: clients who connect there wait in
+    /// vain.
+    pub fn unused(&self) -> Vec<String> {
+        let unused = |entry: &&Entry| !entry.taken.load(Ordering::Relaxed);
+        self.sockets.iter().filter(unused).map(|entry| entry.place.to_string()).collect()
+    }
+
+    fn find(&self, wanted: &Place) -> Option<&Entry> {
+        let entry = self.sockets.iter().find(|entry| entry.place == *wanted)?;
+        entry.taken.store(true, Ordering::Relaxed);
+        Some(entry)
+    }
+
+    /// The inherited socket in whose way it is to bind this address: one of the same port, and the wildcard
+    /// in one of them.
+    fn in_the_way(&self, address: SocketAddr) -> Option<SocketAddr> {
+        let wildcard = |ip: IpAddr| ip.is_unspecified();
+        self.sockets.iter().find_map(|entry| match entry.place {
+            Place::Address(there)
+                if there.port() == address.port() && (wildcard(there.ip()) || wildcard(address.ip())) =>
+            {
+                Some(there)
+            }
+            _ => None,
+        })
+    }
+}
+
+impl Opener for WithInherited {
+    fn listen_tcp(&self, address: SocketAddr) -> io::Result<TcpListener> {
+        if let Some(Entry { socket: Inherited::Tcp(socket), .. }) = self.find(&Place::Address(address)) {
+            return socket.try_clone();
+        }
+        self.opener.listen_tcp(address).map_err(|error| match self.in_the_way(address) {
+            Some(there) if error.kind() == io::ErrorKind::AddrInUse => io::Error::other(format!(
+                "the inherited socket is on {there}; give the endpoint that address, or let ListenStream= be {address}"
+            )),
+            _ => error,
+        })
+    }
+
+    fn listen_unix(&self, path: &Path) -> io::Result<UnixListener> {
+        match self.find(&Place::Path(path.to_owned())) {
+            Some(Entry { socket: Inherited::Unix(socket), .. }) => socket.try_clone(),
+            _ => self.opener.listen_unix(path),
+        }
+    }
+
+    fn remove_unix(&self, path: &Path) -> io::Result<()> {
+        // Who made it goes on listening there, and starts us again when somebody connects.
+        match self.find(&Place::Path(path.to_owned())) {
+            Some(_) => Ok(()),
+            None => self.opener.remove_unix(path),
+        }
+    }
+
+    fn read_file(&self, path: &Path) -> io::Result<File> {
+        self.opener.read_file(path)
+    }
+
+    fn write_file(&self, path: &Path) -> io::Result<File> {
+        self.opener.write_file(path)
+    }
+
+    fn directory(&self, path: &Path) -> io::Result<Box<dyn Directory>> {
+        self.opener.directory(path)
+    }
+
+    fn look(&self, path: &Path) -> io::Result<Found> {
+        self.opener.look(path)
+    }
+
+    fn tcp_socket(&self, remote: SocketAddr, bind: Option<IpAddr>) -> io::Result<Socket> {
+        self.opener.tcp_socket(remote, bind)
+    }
+
+    fn connect_unix(&self, path: &Path) -> io::Result<UnixStream> {
+        self.opener.connect_unix(path)
+    }
+
+    fn packet_socket(&self, layer: Layer, interface: &str) -> io::Result<PacketSocket> {
+        self.opener.packet_socket(layer, interface)
+    }
+
+    fn injector(&self, interface: &str) -> io::Result<Box<dyn Wire>> {
+        self.opener.injector(interface)
+    }
+
+    fn tap(&self, interface: &str) -> io::Result<Box<dyn Wire>> {
+        self.opener.tap(interface)
+    }
+
+    fn spawn(&self, argv: &[String], pipe: Pipe) -> io::Result<Spawned> {
+        self.opener.spawn(argv, pipe)
+    }
+
+    fn renew(&self) -> io::Result<()> {
+        self.opener.renew()
+    }
+
+    fn settle(&self) {
+        self.opener.settle();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::opener::System;
+
+    fn opener(sockets: Vec<Inherited>) -> WithInherited {
+        WithInherited::new(sockets, Arc::new(System)).unwrap()
+    }
+
+    #[test]
+    fn a_listener_gets_the_inherited_socket_of_its_address_and_gets_it_again() {
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        let opener = opener(vec![Inherited::Tcp(socket)]);
+        assert_eq!(opener.unused(), [format!("tcp-listen://{address}")]);
+        drop(opener.listen_tcp(address).unwrap());
+        assert_eq!(opener.listen_tcp(address).unwrap().local_addr().unwrap(), address);
+        assert!(opener.unused().is_empty());
+    }
+
+    #[test]
+    fn a_socket_in_the_way_of_another_address_is_told() {
+        let socket = TcpListener::bind("0.0.0.0:0").unwrap();
+        let port = socket.local_addr().unwrap().port();
+        let opener = opener(vec![Inherited::Tcp(socket)]);
+        let error = opener.listen_tcp(([127, 0, 0, 1], port).into()).unwrap_err().to_string();
+        assert!(error.contains(&format!("the inherited socket is on 0.0.0.0:{port}")), "{error}");
+        assert_eq!(opener.unused(), [format!("tcp-listen://0.0.0.0:{port}")]);
+    }
+
+    #[test]
+    fn an_inherited_unix_socket_is_left_where_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("hub.sock");
+        let opener = opener(vec![Inherited::Unix(UnixListener::bind(&path).unwrap())]);
+        drop(opener.listen_unix(&path).unwrap());
+        opener.remove_unix(&path).unwrap();
+        assert!(path.exists());
+        let own = folder.path().join("own.sock");
+        drop(opener.listen_unix(&own).unwrap());
+        opener.remove_unix(&own).unwrap();
+        assert!(!own.exists());
+    }
+
+    #[test]
+    fn a_socket_that_does_not_listen_is_refused() {
+        let connected = UnixStream::pair().unwrap().0;
+        let socket = Inherited::Unix(std::os::fd::OwnedFd::from(connected).into());
+        let error = WithInherited::new(vec![socket], Arc::new(System)).err().unwrap().to_string();
+        assert!(error.contains("does not listen"), "{error}");
+    }
+}
