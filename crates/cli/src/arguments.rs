@@ -1,19 +1,18 @@
 //! The command line into a plan.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, builder::PossibleValuesParser, value_parser};
+use pcaphub::defaults::pace_all;
 use pcaphub::endpoint::{DEFAULT_PORT, Endpoint, EndpointError, Scheme};
 use pcaphub::limits::Limits;
 use pcaphub::plan::{self, Plan, PlanError, Reconnect, SinkSpec, SourceSpec, Value};
 use pcaphub::{sink, source};
-use pcaphub_core::pace::Pace;
 
-use crate::exit;
-use crate::help;
-use crate::interfaces;
 use crate::logging::LogFormat;
+use crate::{check, exit, help, interfaces, print_config, run};
 
 /// What was asked for.
 pub(crate) struct Arguments {
@@ -27,12 +26,18 @@ pub(crate) struct Arguments {
     pub(crate) log_format: LogFormat,
     /// Counts as JSON.
     pub(crate) stats_json: bool,
+    /// The file that says all this, under `run`.
+    pub(crate) config: Option<PathBuf>,
 }
 
 /// What is to be done.
 pub(crate) enum Task {
     /// To run a hub.
     Hub(Box<Arguments>),
+    /// To print what was asked for as a configuration file.
+    PrintConfig(Box<Arguments>),
+    /// To look for mistakes in configuration files.
+    Check(Vec<PathBuf>),
     /// To list the interfaces.
     Interfaces(interfaces::Form),
 }
@@ -45,14 +50,13 @@ pub(crate) enum Verb {
     Pipe,
     Replay,
     Demo,
+    Run,
 }
 
 /// Verbs that are planned: which part is missing, and what to use meanwhile.
 const NOT_BUILT: &[(&str, &str, &str)] = &[
     ("record", "recording into rotating files", "; use `pcaphub pipe SOURCE --to FILE.pcapng.zst`"),
     ("intercept", "the TLS-decrypting proxy", ""),
-    ("run", "the configuration file", "; give the endpoints on the command line"),
-    ("check", "the configuration file", ""),
     ("top", "the terminal dashboard", "; send SIGUSR1 for the counts"),
     ("ca", "TLS", ""),
     ("extcap", "the Wireshark extcap", "; use TCP@HOST:PORT in Wireshark"),
@@ -64,7 +68,7 @@ const NOT_BUILT: &[(&str, &str, &str)] = &[
 const OPTIONS_NOT_BUILT: &[(&str, &str, &str, &str)] = &[
     ("profile", "--profile", "client profiles", "; use --format"),
     ("web", "--web", "the dashboard", "; send SIGUSR1 for the counts"),
-    ("config", "--config", "the configuration file", "; give the endpoints on the command line"),
+    ("config", "--config", "a file beside a command line", "; `pcaphub run FILE` runs what a file says"),
 ];
 
 /// Reads the process's command line; what is wrong with it, or help that was asked for, is
@@ -77,8 +81,15 @@ pub(crate) fn parse() -> Result<Task, ExitCode> {
     if let Some(("interfaces", matches)) = matches.subcommand() {
         return Ok(Task::Interfaces(interfaces::form(matches)));
     }
-    let arguments = arguments(&matches).map_err(|error| exit::report(&error.into()))?;
-    Ok(Task::Hub(Box::new(arguments)))
+    if let Some(("check", matches)) = matches.subcommand() {
+        return Ok(Task::Check(check::files(matches)));
+    }
+    let arguments = match matches.subcommand() {
+        Some(("run", matches)) => run::arguments(matches).map_err(|error| exit::report(&error.into()))?,
+        _ => arguments(&matches).map_err(|error| exit::report(&error.into()))?,
+    };
+    let prints = matches.subcommand().is_some_and(|(_, matches)| print_config::is_wanted(matches));
+    Ok(if prints { Task::PrintConfig(Box::new(arguments)) } else { Task::Hub(Box::new(arguments)) })
 }
 
 /// The whole command line, for help and for tests.
@@ -109,6 +120,8 @@ pub(crate) fn command() -> Command {
                 .args(replay_arguments())
                 .after_help(help::REPLAY),
         )
+        .subcommand(run::command())
+        .subcommand(check::command())
         .subcommand(interfaces::command())
         .subcommand(
             with_sources("demo", "Synthetic traffic and a listener: the first thing to try", false)
@@ -222,6 +235,7 @@ fn with_sources(verb: &'static str, about: &'static str, required: bool) -> Comm
                 .help("How fast files go: 1x is their original speed, 10x, 100kpps, 50Mbit, max"),
         )
         .arg(text("loop", "loop", "N").help("How often files are read, or forever; times move on"))
+        .arg(print_config::argument())
         .args(not_built_arguments())
         .next_help_heading("Limits and messages")
         .arg(
@@ -408,6 +422,7 @@ fn arguments(matches: &ArgMatches) -> Result<Arguments, PlanError> {
         verbosity: matches.get_count("verbose").min(8) as i8 - quiet,
         log_format: matches.get_one("log-format").copied().unwrap_or(LogFormat::Text),
         stats_json: matches.contains_id("stats"),
+        config: None,
     })
 }
 
@@ -416,11 +431,7 @@ fn number(matches: &ArgMatches, id: &str) -> usize {
 }
 
 fn memory(matches: &ArgMatches) -> Result<usize, PlanError> {
-    let least = |text: &str| match plan::octets(text)? {
-        octets if octets < 16 << 20 => Err("it is at least 16MiB".to_owned()),
-        octets => Ok(octets),
-    };
-    Ok(option(matches, "max-memory", least)?.unwrap_or(512 << 20))
+    Ok(option(matches, "max-memory", plan::memory)?.unwrap_or(512 << 20))
 }
 
 /// The value of an option of the command line.
@@ -494,10 +505,12 @@ fn endpoints(verb: Verb, matches: &ArgMatches) -> Result<(Vec<SourceSpec>, Vec<S
             }
             Word::Sink(endpoint) if verb == Verb::Replay && endpoint.scheme == Scheme::If => {
                 let keys = ["oversize", "create", "mac-src", "mac-dst"];
-                let mut sink = sink::spec(with_options(endpoint, matches, &keys)?)?;
+                let mut endpoint = with_options(endpoint, matches, &keys)?;
                 // At the original speed, unless told otherwise.
-                sink.pace = sink.pace.or((!matches.contains_id("pace")).then_some(Pace::Times(1.0)));
-                sinks.push(sink);
+                if endpoint.option("pace").is_none() && !matches.contains_id("pace") {
+                    endpoint = endpoint.with_option("pace=1x")?;
+                }
+                sinks.push(sink::spec(endpoint)?);
             }
             Word::Sink(endpoint) => sinks.push(sink::spec(endpoint)?),
             Word::Listener(endpoint) => own.push(endpoint),
@@ -507,8 +520,8 @@ fn endpoints(verb: Verb, matches: &ArgMatches) -> Result<(Vec<SourceSpec>, Vec<S
     for endpoint in self::own(verb, own, matches)? {
         sinks.push(sink::spec(endpoint)?);
     }
-    if let Some(pace) = option(matches, "pace", plan::pace)? {
-        set_pace(pace, &mut sources, &mut sinks);
+    if let Some(pace) = option(matches, "pace", |text| plan::pace(text).map(|_| text.to_owned()))? {
+        pace_all(&pace, &mut sources, &mut sinks);
     }
     Ok((sources, sinks))
 }
@@ -552,7 +565,7 @@ fn collect(
 /// The verb's own sinks: the listeners that were given, or standard output.
 fn own(verb: Verb, mut given: Vec<Endpoint>, matches: &ArgMatches) -> Result<Vec<Endpoint>, PlanError> {
     let keys: &[&str] = match verb {
-        Verb::Pipe | Verb::Replay => return Ok(Vec::new()),
+        Verb::Pipe | Verb::Replay | Verb::Run => return Ok(Vec::new()),
         Verb::Cat => {
             given.push(Endpoint::parse("-")?);
             &["format", "on-slow", "dedup"]
@@ -585,18 +598,6 @@ fn with_options(
         }
     }
     Ok(endpoint)
-}
-
-/// `--pace` is that of what comes out of the merge, so that several files keep step. Beside live
-/// sources, it is that of each file: those cannot be slowed down.
-fn set_pace(pace: Pace, sources: &mut [SourceSpec], sinks: &mut [SinkSpec]) {
-    let live = |spec: &SourceSpec| !source::kind(spec).is_some_and(|kind| kind.waits_for_reader);
-    if sources.iter().any(live) {
-        let files = sources.iter_mut().filter(|spec| !live(spec));
-        files.for_each(|spec| spec.pace = spec.pace.or(Some(pace)));
-    } else {
-        sinks.iter_mut().for_each(|spec| spec.pace = spec.pace.or(Some(pace)));
-    }
 }
 
 /// A source with what the command line says of all sources, or of all interfaces, where it does not
@@ -646,6 +647,7 @@ fn demo(matches: &ArgMatches) -> Result<Endpoint, PlanError> {
 mod tests {
     use super::*;
     use pcaphub_core::feed::{History, OnSlow};
+    use pcaphub_core::pace::Pace;
 
     fn plan_of(line: &[&str]) -> Result<Plan, String> {
         let words = std::iter::once("pcaphub").chain(line.iter().copied());
@@ -762,7 +764,7 @@ mod tests {
         let error = |line: &[&str]| plan_of(line).unwrap_err();
         assert!(error(&["serve", "x", "--web"]).contains("dashboard"));
         assert!(error(&["serve", "tls://x"]).contains("TLS"));
-        assert!(error(&["run", "x.toml"]).contains("configuration file"));
+        assert!(error(&["serve", "x", "--config", "y.toml"]).contains("pcaphub run FILE"));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use pcaphub::config::LoadError;
 use pcaphub::hub::HubError;
 use pcaphub::plan::PlanError;
 
@@ -12,8 +13,45 @@ pub(crate) const USAGE: u8 = 2;
 /// Rights are missing (EX_NOPERM of sysexits.h).
 pub(crate) const NO_PERMISSION: u8 = 77;
 
+/// The configuration file is wrong (EX_CONFIG of sysexits.h).
+pub(crate) const CONFIG: u8 = 78;
+
+/// Says what is wrong with a configuration file, each error on its line, and which code that is.
+pub(crate) fn report_file(error: &LoadError) -> u8 {
+    let text = error.to_string();
+    let program = if matches!(error, LoadError::Wrong { .. }) { "" } else { "pcaphub: " };
+    for line in text.lines() {
+        eprintln!("{program}{}", pcaphub::escape::escaped(line, 2000));
+    }
+    match error {
+        LoadError::Read { error, .. } if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            NO_PERMISSION
+        }
+        _ => CONFIG,
+    }
+}
+
+/// The code of a hub that did not start, where a file says what it is to do.
+pub(crate) fn report_run(error: &anyhow::Error, file: &std::path::Path) -> ExitCode {
+    let usage = match error.downcast_ref::<HubError>() {
+        Some(HubError::Plan(_)) => true,
+        Some(HubError::Sink(sink)) => sink.usage,
+        Some(HubError::Source(source)) => source.usage,
+        _ => false,
+    };
+    if !usage {
+        return report(error);
+    }
+    let text = format!("{}: {error}", file.display());
+    eprintln!("pcaphub: {}", pcaphub::escape::escaped(&text, 2000));
+    ExitCode::from(CONFIG)
+}
+
 /// Says why the hub did not start, and with which code the process ends.
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
+    if let Some(error) = error.downcast_ref::<LoadError>() {
+        return ExitCode::from(report_file(error));
+    }
     eprintln!("pcaphub: {}", pcaphub::escape::escaped(&error.to_string(), 2000));
     let hub = error.downcast_ref::<HubError>();
     let code = match hub {

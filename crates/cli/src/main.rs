@@ -1,11 +1,14 @@
 //! The `pcaphub` command: arguments into a plan, the hub run, messages for people.
 
 mod arguments;
+mod check;
 mod exit;
 mod help;
 mod interfaces;
 mod logging;
+mod print_config;
 mod progress;
+mod run;
 mod service;
 mod signals;
 mod summary;
@@ -21,7 +24,15 @@ fn main() -> ExitCode {
         Err(exit) => return exit,
     };
     let done = match task {
-        Task::Hub(arguments) => wiring::run(*arguments),
+        Task::Hub(arguments) => {
+            let file = arguments.config.clone();
+            match (wiring::run(*arguments), file) {
+                (Err(error), Some(file)) => return exit::report_run(&error, &file),
+                (done, _) => done,
+            }
+        }
+        Task::PrintConfig(arguments) => print_config::run(&arguments),
+        Task::Check(files) => check::run(&files),
         Task::Interfaces(form) => interfaces::run(form),
     };
     match done {

@@ -13,10 +13,10 @@ use pcaphub_core::merge::{MergeConfig, Order};
 use pcaphub_core::pace::Pace;
 use pcaphub_core::shape::Shape;
 
-use crate::endpoint::Scheme;
+use crate::endpoint::{Endpoint, Scheme};
 use crate::framing;
 use crate::limits::Limits;
-use crate::plan::{Plan, Reconnect, SinkSpec, SourceSpec};
+use crate::plan::{self, Plan, Reconnect, SinkSpec, SourceSpec};
 use crate::private;
 use crate::sink;
 use crate::source::{self, Habit, SourceKind};
@@ -98,6 +98,27 @@ impl FeedKey {
 /// A sink's format; `None` where it takes that of the one source.
 pub(crate) fn format_of(spec: &SinkSpec, sources: usize) -> Option<Format> {
     spec.format.or((sources > 1).then_some(Format::PcapNg))
+}
+
+/// Gives every endpoint a pace that has none itself. It is that of what comes out of the merge, so that
+/// several files keep step. Beside live sources, which cannot be slowed down, it is that of each file.
+///
+/// `text` is a pace as options have it; one that cannot be read changes nothing.
+pub fn pace_all(text: &str, sources: &mut [SourceSpec], sinks: &mut [SinkSpec]) {
+    let Ok(pace) = plan::pace(text) else { return };
+    let set = |endpoint: &mut Endpoint, own: &mut Option<Pace>| {
+        if own.is_none() {
+            endpoint.options.push(("pace".into(), text.into()));
+            *own = Some(pace);
+        }
+    };
+    let live = |spec: &SourceSpec| !source::kind(spec).is_some_and(|kind| kind.waits_for_reader);
+    if sources.iter().any(live) {
+        let files = sources.iter_mut().filter(|spec| !live(spec));
+        files.for_each(|spec| set(&mut spec.endpoint, &mut spec.pace));
+    } else {
+        sinks.iter_mut().for_each(|spec| set(&mut spec.endpoint, &mut spec.pace));
+    }
 }
 
 /// Whether each client gets the files from their beginning: all sources are regular files, and no

@@ -60,6 +60,25 @@ const SPELLINGS: &[Spelling] = &[
 ];
 
 impl Scheme {
+    /// Every one.
+    pub const ALL: &[Scheme] = &[
+        Scheme::File,
+        Scheme::Stdio,
+        Scheme::Tcp,
+        Scheme::TcpListen,
+        Scheme::Tls,
+        Scheme::TlsListen,
+        Scheme::Unix,
+        Scheme::UnixListen,
+        Scheme::If,
+        Scheme::Exec,
+        Scheme::Sh,
+        Scheme::Nats,
+        Scheme::Intercept,
+        Scheme::Demo,
+        Scheme::Null,
+    ];
+
     /// What its endpoints begin with; empty for a bare path and for `-`.
     pub fn prefix(self) -> &'static str {
         match self {
@@ -208,6 +227,25 @@ impl Endpoint {
         Ok(())
     }
 
+    /// As [`parse`](Endpoint::parse) reads it, without options.
+    pub fn written(&self) -> String {
+        let again = |text: &str| Endpoint::parse(text).is_ok_and(|other| other.is_at(self));
+        let plain = self.to_string();
+        if again(&plain) {
+            return plain;
+        }
+        // A file called like an endpoint, or what would be taken for options.
+        let encoded = self.address.replace('%', "%25").replace('?', "%3F");
+        match self.scheme {
+            Scheme::File => format!("file:{encoded}"),
+            scheme => format!("{}{encoded}", scheme.prefix()),
+        }
+    }
+
+    fn is_at(&self, other: &Endpoint) -> bool {
+        (self.scheme, &self.address) == (other.scheme, &other.address) && self.options.is_empty()
+    }
+
     /// The value of an option.
     pub fn option(&self, key: &str) -> Option<&str> {
         self.options.iter().find(|(k, _)| k == key).map(|(_, value)| value.as_str())
@@ -314,6 +352,21 @@ mod tests {
         assert_eq!(endpoint.option("name"), Some("a b+c"));
         let endpoint = Endpoint::parse("x.pcap").unwrap().with_option("name=50%").unwrap();
         assert_eq!(endpoint.option("name"), Some("50%"));
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let file =
+            |address: &str| Endpoint { scheme: Scheme::File, address: address.into(), options: vec![] };
+        assert_eq!(file("tcp://odd?.pcap").written(), "file:tcp://odd%3F.pcap");
+        assert_eq!(file("50%.pcap").written(), "50%.pcap");
+        assert_eq!(file("-").written(), "file:-");
+        for text in ["tcp://h%3Fx", "if:a%3fb%25", "exec:a ?", "demo:?rate=1", "-", "[::1]", "tcp-listen://"]
+        {
+            let endpoint = Endpoint::parse(text).unwrap();
+            let again = Endpoint::parse(&endpoint.written()).unwrap();
+            assert_eq!((again.scheme, again.address), (endpoint.scheme, endpoint.address), "{text}");
+        }
     }
 
     #[test]

@@ -43,3 +43,4 @@ pub mod outlet;
 pub mod path;
 pub mod conflicts;
 pub mod hub;
+pub mod config;

@@ -279,6 +279,11 @@ impl<'a> Reading<'a> {
     }
 }
 
+/// Whether an option is one that this version lacks, and says so.
+pub(crate) fn is_planned(key: &str) -> bool {
+    NOT_BUILT.iter().any(|(name, _, _)| *name == key)
+}
+
 /// Options that DESIGN names and this version lacks: key, missing part, what to use meanwhile.
 const NOT_BUILT: &[(&str, &str, &str)] = &[
     ("keylog", "decryption secrets", ""),

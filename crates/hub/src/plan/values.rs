@@ -80,6 +80,14 @@ pub fn octets(text: &str) -> Value<usize> {
     usize::try_from(size.as_u64()).map_err(|_| "it is more than this machine can address".into())
 }
 
+/// What a process may hold: at least 16 MiB.
+pub fn memory(text: &str) -> Value<usize> {
+    match octets(text)? {
+        octets if octets < 16 << 20 => Err("it is at least 16MiB".to_owned()),
+        octets => Ok(octets),
+    }
+}
+
 /// `30s` or `64MiB`.
 pub fn history(text: &str) -> Value<History> {
     match (duration(text), octets(text)) {

@@ -1,0 +1,90 @@
+//! `pcaphub run FILE`: what a configuration file says, for a service.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Arg, ArgMatches, Command, value_parser};
+use pcaphub::config::{self, Config, Filters, LoadError, LogLevel};
+use pcaphub::opener::System;
+
+use crate::arguments::{Arguments, Verb};
+use crate::logging::LogFormat;
+use crate::print_config;
+
+const HELP: &str = "\
+Every option of an endpoint is a key, with the name that it has on the command line; every
+other option stands at the top, below [limits] or below [log]. `pcaphub check FILE` looks for
+mistakes, all at once; any command line prints itself as a file with --print-config.
+docs/config.md has every key.
+
+A complete example:
+  [[source]]
+  endpoint = \"if:eth0\"
+  filter = \"not port 22\"
+
+  [[source]]
+  endpoint = \"tcp://10.1.2.3\"
+  name = \"office\"
+
+  [[sink]]
+  endpoint = \"tcp-listen://0.0.0.0\"
+  allow = [\"192.168.1.0/24\"]
+  history = \"10s\"
+
+Paths are looked for where pcaphub is started; a service writes them from / on.
+Exit codes: those of the other verbs, and 78 where the file is wrong.";
+
+/// The verb, for the command line.
+pub(crate) fn command() -> Command {
+    Command::new("run")
+        .about("What a configuration file says, for a service")
+        .arg_required_else_help(true)
+        .arg(
+            Arg::new("file")
+                .value_name("FILE")
+                .required(true)
+                .value_parser(value_parser!(PathBuf))
+                .help("The configuration file, in TOML; /dev/stdin reads standard input"),
+        )
+        .arg(print_config::argument())
+        .after_help(HELP)
+}
+
+/// What the file says.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn arguments(matches: &ArgMatches) -> Result<Arguments, LoadError> {
+    let file = matches.get_one::<PathBuf>("file").cloned().unwrap_or_default();
+    let config = load(&file)?;
+    Ok(Arguments {
+        verb: Verb::Run,
+        verbosity: verbosity(config.log_level),
+        log_format: match config.log_format {
+            config::LogFormat::Text => LogFormat::Text,
+            config::LogFormat::Json => LogFormat::Json,
+        },
+        stats_json: config.stats_json,
+        plan: config.plan,
+        config: Some(file),
+    })
+}
+
+/// A file, whose oddities are told.
+fn load(file: &Path) -> Result<Config, LoadError> {
+    let config = config::load(file, &System, Filters::Compile)?;
+    for note in &config.notes {
+        eprintln!("pcaphub: {}", pcaphub::escape::escaped(note, 2000));
+    }
+    Ok(config)
+}
+
+/// What `-q` and `-v` would say for a level.
+pub(crate) fn verbosity(level: LogLevel) -> i8 {
+    match level {
+        LogLevel::Error => -2,
+        LogLevel::Warn => -1,
+        LogLevel::Info => 0,
+        LogLevel::Debug => 1,
+        LogLevel::Trace => 2,
+    }
+}

@@ -1,0 +1,168 @@
+//! The configuration file: TOML into a [`Plan`], with every error in it at once, and a plan back into TOML.
+//!
+//! One `[[source]]` or `[[sink]]` per endpoint, whose options are its keys, by the same tables and read by
+//! the same functions as on the command line. Nothing here opens more than the file itself, starts a thread
+//! or needs a runtime.
+
+mod document;
+mod endpoints;
+mod fault;
+mod file;
+mod print;
+mod settings;
+
+use std::time::Duration;
+
+use crate::conflicts::{Place, conflicts};
+use crate::limits::Limits;
+use crate::opener::{Opener, System};
+use crate::plan::{Plan, PlanError, Reconnect};
+use crate::source;
+
+pub use endpoints::{LISTS, TEXTS};
+pub use fault::{ConfigError, ConfigErrors, Fault};
+pub use file::{LoadError, MAX_OCTETS, doubts, load};
+pub use print::printed;
+pub use settings::{LogFormat, LogLevel, SETTINGS, Setting, Table};
+
+use document::Document;
+use endpoints::{Endpoints, Spot};
+
+/// What a configuration file says.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// What the hub is to do.
+    pub plan: Plan,
+    /// How much is logged.
+    pub log_level: LogLevel,
+    /// How it is logged.
+    pub log_format: LogFormat,
+    /// Whether counts are printed as JSON.
+    pub stats_json: bool,
+    /// What is odd and no error, to be told; `FILE:LINE:COLUMN: ` stands before it where it has a place.
+    pub notes: Vec<String>,
+    sources: Vec<(usize, usize)>,
+    sinks: Vec<(usize, usize)>,
+}
+
+impl Default for Config {
+    /// Nothing to do yet; everything else as where a file does not say it.
+    fn default() -> Self {
+        let plan = Plan {
+            sources: Vec::new(),
+            sinks: Vec::new(),
+            order: None,
+            hold: Duration::from_millis(100),
+            reconnect: Reconnect::Always,
+            count: None,
+            duration: None,
+            limits: Limits::default(),
+        };
+        Config {
+            plan,
+            log_level: LogLevel::Info,
+            log_format: LogFormat::Text,
+            stats_json: false,
+            notes: Vec::new(),
+            sources: Vec::new(),
+            sinks: Vec::new(),
+        }
+    }
+}
+
+impl PartialEq for Config {
+    /// Whether they say the same, wherever it stands.
+    fn eq(&self, other: &Self) -> bool {
+        let said = |config: &Config| (config.log_level, config.log_format, config.stats_json);
+        self.plan == other.plan && said(self) == said(other)
+    }
+}
+
+impl Config {
+    /// A configuration that was not read from a file.
+    pub fn of(plan: Plan) -> Self {
+        Config { plan, ..Config::default() }
+    }
+
+    /// Line and column of an endpoint in the file, from 1; `None` for one that was not read from a file.
+    pub fn position(&self, place: Place) -> Option<(usize, usize)> {
+        match place {
+            Place::Source(index) => self.sources.get(index).copied(),
+            Place::Sink(index) => self.sinks.get(index).copied(),
+        }
+    }
+}
+
+/// Whether filters are tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Filters {
+    /// Each is compiled, by libpcap, which may look names up; one that does not compile is an error.
+    Compile,
+    /// They are taken as they are: for who only needs to know what is named.
+    Keep,
+}
+
+/// Reads the text of a configuration file. Files that it names are looked at, not opened.
+///
+/// ```
+/// let config = pcaphub::config::parse(
+///     r#"
+///     [[source]]
+///     endpoint = "tcp://10.1.2.3"
+///     name = "office"
+///
+///     [[sink]]
+///     endpoint = "tcp-listen://0.0.0.0"
+///     allow = ["192.168.1.0/24"]
+///     "#,
+/// )?;
+/// assert_eq!(config.plan.sources.len(), 1);
+///
+/// let errors = pcaphub::config::parse("[[sink]]\nendpoint = \"null:\"\nalow = \"any\"\n").unwrap_err();
+/// assert!(errors.to_string().starts_with("3:1: unknown key \"alow\" in [[sink]]"), "{errors}");
+/// # Ok::<(), pcaphub::config::ConfigErrors>(())
+/// ```
+///
+/// # Errors
+/// All that is wrong with it.
+pub fn parse(text: &str) -> Result<Config, ConfigErrors> {
+    parse_with(text, &System, Filters::Compile)
+}
+
+/// The same, with an opener that looks at files, and with or without trying the filters.
+///
+/// # Errors
+/// All that is wrong with it.
+pub fn parse_with(text: &str, opener: &dyn Opener, filters: Filters) -> Result<Config, ConfigErrors> {
+    let mut document = Document::parse(text)?;
+    let mut config = Config::default();
+    let Endpoints { sources, sinks, .. } = document.read(&mut config, filters);
+    // What was refused by itself is missing here: only whole endpoints can be in each other's way.
+    let whole = document.is_fine();
+    let mut looked = config.plan.clone();
+    source::look(&mut looked.sources, opener);
+    for conflict in conflicts(&looked, opener) {
+        let spot = match conflict.place {
+            Some(Place::Source(index)) => sources.get(index),
+            Some(Place::Sink(index)) => sinks.get(index),
+            None => None,
+        };
+        match spot {
+            Some(spot) => document.refuse(spot.of("endpoint"), conflict.error),
+            None if whole => document.refuse(0, missing(&looked)),
+            None => {}
+        }
+    }
+    let at = |spots: &[Spot]| spots.iter().map(|spot| document.position(spot.of("endpoint"))).collect();
+    (config.sources, config.sinks) = (at(&sources), at(&sinks));
+    document.done(config)
+}
+
+/// What a plan without a source or without a sink lacks, in the terms of the file.
+fn missing(plan: &Plan) -> PlanError {
+    let (what, example) = match plan.sources.is_empty() {
+        true => ("source", "tcp://10.1.2.3"),
+        false => ("sink", "tcp-listen://127.0.0.1"),
+    };
+    PlanError::Refused(format!("there is no {what}; add [[{what}]] and below it endpoint = \"{example}\""))
+}
