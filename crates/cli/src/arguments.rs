@@ -12,7 +12,7 @@ use pcaphub::plan::{self, Plan, PlanError, Reconnect, SinkSpec, SourceSpec, Valu
 use pcaphub::{sink, source};
 
 use crate::logging::LogFormat;
-use crate::{check, exit, help, interfaces, print_config, run};
+use crate::{check, completions, exit, help, interfaces, manual, print_config, run};
 
 /// What was asked for.
 pub(crate) struct Arguments {
@@ -40,6 +40,10 @@ pub(crate) enum Task {
     Check(Vec<PathBuf>),
     /// To list the interfaces.
     Interfaces(interfaces::Form),
+    /// To write manual pages.
+    Manual(manual::Pages),
+    /// To print what a shell completes by.
+    Completions(clap_complete::Shell),
 }
 
 /// The verbs that run a hub.
@@ -60,8 +64,6 @@ const NOT_BUILT: &[(&str, &str, &str)] = &[
     ("top", "the terminal dashboard", "; send SIGUSR1 for the counts"),
     ("ca", "TLS", ""),
     ("extcap", "the Wireshark extcap", "; use TCP@HOST:PORT in Wireshark"),
-    ("completions", "shell completions", ""),
-    ("man", "manual pages", "; see `pcaphub help`"),
 ];
 
 /// Options that are planned: which part is missing, and what to use meanwhile.
@@ -75,14 +77,17 @@ const OPTIONS_NOT_BUILT: &[(&str, &str, &str, &str)] = &[
 /// printed.
 pub(crate) fn parse() -> Result<Task, ExitCode> {
     let matches = command().try_get_matches().map_err(|error| {
-        let _ = error.print();
+        exit::print_usage(&error);
         ExitCode::from(if error.use_stderr() { exit::USAGE } else { 0 })
     })?;
-    if let Some(("interfaces", matches)) = matches.subcommand() {
-        return Ok(Task::Interfaces(interfaces::form(matches)));
-    }
-    if let Some(("check", matches)) = matches.subcommand() {
-        return Ok(Task::Check(check::files(matches)));
+    match matches.subcommand() {
+        Some(("interfaces", matches)) => return Ok(Task::Interfaces(interfaces::form(matches))),
+        Some(("man", matches)) => return Ok(Task::Manual(manual::pages(matches))),
+        Some(("completions", matches)) => {
+            return completions::shell(matches).map(Task::Completions).ok_or(ExitCode::from(exit::USAGE));
+        }
+        Some(("check", matches)) => return Ok(Task::Check(check::files(matches))),
+        _ => {}
     }
     let arguments = match matches.subcommand() {
         Some(("run", matches)) => run::arguments(matches).map_err(|error| exit::report(&error.into()))?,
@@ -94,7 +99,18 @@ pub(crate) fn parse() -> Result<Task, ExitCode> {
 
 /// The whole command line, for help and for tests.
 pub(crate) fn command() -> Command {
-    let mut command = Command::new("pcaphub")
+    let mut command = built();
+    for (verb, part, _) in NOT_BUILT {
+        let rest = Arg::new("rest").num_args(0..).trailing_var_arg(true).allow_hyphen_values(true).hide(true);
+        command = command
+            .subcommand(Command::new(*verb).about(format!("Not built yet: {part}")).hide(true).arg(rest));
+    }
+    command
+}
+
+/// The verbs that there are, for manual pages and completions.
+pub(crate) fn built() -> Command {
+    Command::new("pcaphub")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Moves packets: any number of sources, one time order, any number of clients")
         .long_about(help::ABOUT)
@@ -123,18 +139,14 @@ pub(crate) fn command() -> Command {
         .subcommand(run::command())
         .subcommand(check::command())
         .subcommand(interfaces::command())
+        .subcommand(manual::command())
+        .subcommand(completions::command())
         .subcommand(
             with_sources("demo", "Synthetic traffic and a listener: the first thing to try", false)
                 .args(listener_arguments())
                 .args(demo_arguments())
                 .after_help(help::DEMO),
-        );
-    for (verb, part, _) in NOT_BUILT {
-        let rest = Arg::new("rest").num_args(0..).trailing_var_arg(true).allow_hyphen_values(true).hide(true);
-        command = command
-            .subcommand(Command::new(*verb).about(format!("Not built yet: {part}")).hide(true).arg(rest));
-    }
-    command
+        )
 }
 
 fn with_sources(verb: &'static str, about: &'static str, required: bool) -> Command {

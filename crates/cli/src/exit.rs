@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use pcaphub::config::LoadError;
+use pcaphub::escape::escaped;
 use pcaphub::hub::HubError;
 use pcaphub::plan::PlanError;
 
@@ -13,6 +14,18 @@ pub(crate) const USAGE: u8 = 2;
 /// Rights are missing (EX_NOPERM of sysexits.h).
 pub(crate) const NO_PERMISSION: u8 = 77;
 
+/// Prints what clap says: help, or what is wrong with the command line. A word of it that could steer the
+/// terminal (a file's name from a pattern) is shown escaped, and then without colour.
+pub(crate) fn print_usage(error: &clap::Error) {
+    let plain = error.render().to_string();
+    let safe: Vec<String> = plain.lines().map(|line| escaped(line, usize::MAX)).collect();
+    if plain.lines().eq(safe.iter().map(String::as_str)) {
+        let _ = error.print();
+    } else {
+        eprintln!("{}", safe.join("\n"));
+    }
+}
+
 /// The configuration file is wrong (EX_CONFIG of sysexits.h).
 pub(crate) const CONFIG: u8 = 78;
 
@@ -21,7 +34,7 @@ pub(crate) fn report_file(error: &LoadError) -> u8 {
     let text = error.to_string();
     let program = if matches!(error, LoadError::Wrong { .. }) { "" } else { "pcaphub: " };
     for line in text.lines() {
-        eprintln!("{program}{}", pcaphub::escape::escaped(line, 2000));
+        eprintln!("{program}{}", escaped(line, 2000));
     }
     match error {
         LoadError::Read { error, .. } if error.kind() == std::io::ErrorKind::PermissionDenied => {
@@ -43,7 +56,7 @@ pub(crate) fn report_run(error: &anyhow::Error, file: &std::path::Path) -> ExitC
         return report(error);
     }
     let text = format!("{}: {error}", file.display());
-    eprintln!("pcaphub: {}", pcaphub::escape::escaped(&text, 2000));
+    eprintln!("pcaphub: {}", escaped(&text, 2000));
     ExitCode::from(CONFIG)
 }
 
@@ -52,7 +65,7 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     if let Some(error) = error.downcast_ref::<LoadError>() {
         return ExitCode::from(report_file(error));
     }
-    eprintln!("pcaphub: {}", pcaphub::escape::escaped(&error.to_string(), 2000));
+    eprintln!("pcaphub: {}", escaped(&error.to_string(), 2000));
     let hub = error.downcast_ref::<HubError>();
     let code = match hub {
         Some(HubError::Plan(_)) => USAGE,

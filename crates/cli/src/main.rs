@@ -2,11 +2,13 @@
 
 mod arguments;
 mod check;
+mod completions;
 mod exit;
 mod help;
 mod interfaces;
 mod logging;
 mod print_config;
+mod manual;
 mod progress;
 mod run;
 mod service;
@@ -34,6 +36,8 @@ fn main() -> ExitCode {
         Task::PrintConfig(arguments) => print_config::run(&arguments),
         Task::Check(files) => check::run(&files),
         Task::Interfaces(form) => interfaces::run(form),
+        Task::Manual(pages) => manual::run(&pages),
+        Task::Completions(shell) => completions::run(shell),
     };
     match done {
         Ok(exit) => exit,
