@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use anyhow::Context as _;
+use anyhow::anyhow;
 use clap::{Arg, ArgMatches, Command, value_parser};
 use clap_complete::Shell;
 
@@ -42,7 +42,7 @@ pub(crate) fn run(shell: Shell) -> anyhow::Result<ExitCode> {
     clap_complete::generate(shell, &mut arguments::built(), "pcaphub", &mut script);
     match io::stdout().lock().write_all(&script) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
-        written => written.context("cannot print the completions")?,
+        written => written.map_err(|error| anyhow!("cannot print the completions: {error}"))?,
     }
     Ok(ExitCode::SUCCESS)
 }

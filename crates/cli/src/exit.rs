@@ -6,6 +6,9 @@ use pcaphub::config::LoadError;
 use pcaphub::escape::escaped;
 use pcaphub::hub::HubError;
 use pcaphub::plan::PlanError;
+use tracing::Level;
+
+use crate::logging;
 
 /// Something failed while running, or a source ended in error.
 pub(crate) const FAILED: u8 = 1;
@@ -34,7 +37,7 @@ pub(crate) fn report_file(error: &LoadError) -> u8 {
     let text = error.to_string();
     let program = if matches!(error, LoadError::Wrong { .. }) { "" } else { "pcaphub: " };
     for line in text.lines() {
-        eprintln!("{program}{}", escaped(line, 2000));
+        logging::tell(Level::ERROR, &format!("{program}{line}"));
     }
     match error {
         LoadError::Read { error, .. } if error.kind() == std::io::ErrorKind::PermissionDenied => {
@@ -55,8 +58,7 @@ pub(crate) fn report_run(error: &anyhow::Error, file: &std::path::Path) -> ExitC
     if !usage {
         return report(error);
     }
-    let text = format!("{}: {error}", file.display());
-    eprintln!("pcaphub: {}", escaped(&text, 2000));
+    logging::tell(Level::ERROR, &format!("pcaphub: {}: {error}", file.display()));
     ExitCode::from(CONFIG)
 }
 
@@ -65,7 +67,7 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     if let Some(error) = error.downcast_ref::<LoadError>() {
         return ExitCode::from(report_file(error));
     }
-    eprintln!("pcaphub: {}", escaped(&error.to_string(), 2000));
+    logging::tell(Level::ERROR, &format!("pcaphub: {error}"));
     let hub = error.downcast_ref::<HubError>();
     let code = match hub {
         Some(HubError::Plan(_)) => USAGE,
@@ -77,7 +79,7 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
         None if error.is::<PlanError>() => USAGE,
         None => FAILED,
     };
-    if code == USAGE {
+    if code == USAGE && !logging::is_json() {
         eprintln!("Try `pcaphub --help`, or `pcaphub help VERB`.");
     }
     ExitCode::from(code)

@@ -1,6 +1,28 @@
-//! Logs on standard error: lines for people, or JSON.
+//! Messages on standard error: lines for people, or one JSON object a line.
+//!
+//! On a terminal a line begins with the time of day and has colour (unless `NO_COLOR` is set); in a file or
+//! pipe with date and time in UTC; under the journal with the priority that it understands, and no time,
+//! since the journal has its own. No line has anything in it that could steer a terminal, whatever was
+//! logged. Nothing ever waits for who reads them: what does not fit is left out, counted, and told.
 
-use tracing_subscriber::filter::LevelFilter;
+mod line;
+mod lossy;
+
+use std::io::Write;
+use std::sync::{OnceLock, PoisonError, RwLock};
+
+use jiff::Timestamp;
+use serde_json::Value;
+use tracing::level_filters::LevelFilter;
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::registry::Registry;
+use tracing_subscriber::reload;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use line::{Fields, Style};
+use lossy::Lines;
 
 /// How logs are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -11,8 +33,72 @@ pub(crate) enum LogFormat {
     Json,
 }
 
+/// What is logged can be changed while it is.
+static LEVEL: OnceLock<reload::Handle<Targets, Registry>> = OnceLock::new();
+
+/// How lines look, once logging has started.
+static STYLE: RwLock<Option<Style>> = RwLock::new(None);
+
 /// Sends events to standard error. `verbosity` 0 shows who came and went; negative is quieter.
 pub(crate) fn start(format: LogFormat, verbosity: i8) {
+    let style = Style::of_stderr(format);
+    *STYLE.write().unwrap_or_else(PoisonError::into_inner) = Some(style.clone());
+    let (level, handle) = reload::Layer::new(targets(verbosity));
+    let _ = LEVEL.set(handle);
+    let lines = Lines::to_stderr(style.clone());
+    let sink = Sink { style, lines }.with_filter(level);
+    tracing_subscriber::registry().with(sink).init();
+}
+
+/// Logs more or less from now on.
+#[allow(dead_code, reason = "for the hub that changes while it runs")]
+pub(crate) fn set_verbosity(verbosity: i8) {
+    if let Some(handle) = LEVEL.get() {
+        // Fails only where there is no subscriber any more.
+        let _ = handle.reload(targets(verbosity));
+    }
+}
+
+/// Waits until what was logged is written, at most a second.
+pub(crate) fn flush() {
+    lossy::flush();
+}
+
+/// Tells why the process ends, or what is odd before it begins: at once, and also where nothing is logged.
+pub(crate) fn tell(level: Level, text: &str) {
+    let style = style();
+    let line = match style.format {
+        LogFormat::Json => {
+            let text = text.strip_prefix("pcaphub: ").unwrap_or(text);
+            style.line(level, &Fields::message(text), Timestamp::now())
+        }
+        LogFormat::Text => style.bare(level, text),
+    };
+    flush();
+    let _ = std::io::stderr().write_all(line.as_bytes());
+}
+
+/// Whether all of standard error is JSON.
+pub(crate) fn is_json() -> bool {
+    style().format == LogFormat::Json
+}
+
+/// Tells counts as a line of the log.
+pub(crate) fn tell_counts(counts: Value) {
+    let mut fields = Fields::message("counts");
+    fields.add("counts", counts);
+    flush();
+    let _ = std::io::stderr().write_all(style().line(Level::INFO, &fields, Timestamp::now()).as_bytes());
+}
+
+/// How lines look, also before logging has started.
+fn style() -> Style {
+    let style = STYLE.read().unwrap_or_else(PoisonError::into_inner).clone();
+    style.unwrap_or_else(|| Style::of_stderr(LogFormat::Text))
+}
+
+/// What is logged: ours, at this level. What libraries say of themselves is for their developers.
+fn targets(verbosity: i8) -> Targets {
     let level = match verbosity {
         ..=-2 => LevelFilter::ERROR,
         -1 => LevelFilter::WARN,
@@ -20,93 +106,19 @@ pub(crate) fn start(format: LogFormat, verbosity: i8) {
         1 => LevelFilter::DEBUG,
         _ => LevelFilter::TRACE,
     };
-    // A log pipe that nobody reads must never hold up packets: what does not fit is dropped.
-    let (writer, guard) = lossy::stderr();
-    let builder = tracing_subscriber::fmt().with_max_level(level).with_writer(writer);
-    match format {
-        LogFormat::Json => builder.json().with_target(false).init(),
-        LogFormat::Text => builder.with_target(false).with_ansi(guard.terminal).without_time().init(),
-    }
+    Targets::new().with_target("pcaphub", level)
 }
 
-mod lossy {
-    use std::io::{self, Write};
-    use std::sync::mpsc::{SyncSender, sync_channel};
-    use std::sync::{Mutex, OnceLock};
-
-    use tracing_subscriber::fmt::MakeWriter;
-
-    /// Lines that wait for a slow reader of our standard error.
-    const LINES: usize = 1024;
-
-    /// What is known of standard error.
-    pub(super) struct Stderr {
-        pub(super) terminal: bool,
-    }
-
-    /// Hands lines to a thread that writes them.
-    #[derive(Clone)]
-    pub(super) struct Lines(SyncSender<Vec<u8>>);
-
-    static FLUSHED: OnceLock<Mutex<std::sync::mpsc::Receiver<()>>> = OnceLock::new();
-
-    /// A writer that never waits.
-    pub(super) fn stderr() -> (Lines, Stderr) {
-        let (sender, lines) = sync_channel::<Vec<u8>>(LINES);
-        let (flushed, done) = sync_channel::<()>(1);
-        let _ = FLUSHED.set(Mutex::new(done));
-        let terminal = rustix::termios::isatty(io::stderr());
-        // A line replaces what progress shows in its place.
-        let clear: &[u8] = if terminal { b"\r\x1b[K" } else { b"" };
-        let write = move || {
-            for line in lines {
-                if line.is_empty() {
-                    let _ = flushed.try_send(());
-                } else {
-                    let _ = io::stderr().write_all(&[clear, &line].concat());
-                }
-            }
-        };
-        // Without the thread the channel fills up and every line is dropped.
-        let _ = std::thread::Builder::new().name("log".into()).spawn(write);
-        let _ = SENDER.set(sender.clone());
-        (Lines(sender), Stderr { terminal })
-    }
-
-    static SENDER: OnceLock<SyncSender<Vec<u8>>> = OnceLock::new();
-
-    /// Waits until what was logged is written, at most a second.
-    pub(super) fn flush() {
-        let Some(sender) = SENDER.get() else { return };
-        if sender.try_send(Vec::new()).is_ok()
-            && let Some(done) = FLUSHED.get()
-            && let Ok(done) = done.lock()
-        {
-            let _ = done.recv_timeout(std::time::Duration::from_secs(1));
-        }
-    }
-
-    impl Write for Lines {
-        fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-            let _ = self.0.try_send(line.to_vec());
-            Ok(line.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    impl<'a> MakeWriter<'a> for Lines {
-        type Writer = Lines;
-
-        fn make_writer(&'a self) -> Lines {
-            self.clone()
-        }
-    }
+/// Makes each event a line.
+struct Sink {
+    style: Style,
+    lines: Lines,
 }
 
-/// Waits until what was logged is written, at most a second.
-pub(crate) fn flush() {
-    lossy::flush();
+impl<S: Subscriber> Layer<S> for Sink {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        self.lines.push(self.style.line(*event.metadata().level(), &fields, Timestamp::now()));
+    }
 }

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::anyhow;
 use clap::{Arg, ArgMatches, Command, value_parser};
 use clap_mangen::Man;
 
@@ -60,12 +60,12 @@ pub(crate) fn run(pages: &Pages) -> anyhow::Result<ExitCode> {
             match io::stdout().lock().write_all(&render(page)?) {
                 // Who reads has seen enough.
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
-                written => written.context("cannot print the page")?,
+                written => written.map_err(|error| anyhow!("cannot print the page: {error}"))?,
             }
         }
         Pages::All(directory) => {
             std::fs::create_dir_all(directory)
-                .with_context(|| format!("cannot make {}", directory.display()))?;
+                .map_err(|error| anyhow!("cannot make {}: {error}", directory.display()))?;
             all().into_iter().try_for_each(|(name, page)| write(directory, &name, page))?;
         }
     }
@@ -74,7 +74,7 @@ pub(crate) fn run(pages: &Pages) -> anyhow::Result<ExitCode> {
 
 fn write(directory: &Path, name: &str, page: Command) -> anyhow::Result<()> {
     let path = directory.join(format!("{name}.1"));
-    std::fs::write(&path, render(page)?).with_context(|| format!("cannot write {}", path.display()))
+    std::fs::write(&path, render(page)?).map_err(|error| anyhow!("cannot write {}: {error}", path.display()))
 }
 
 /// The name and command of every page: pcaphub, and its verbs.

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use clap::{Arg, ArgMatches, Command, value_parser};
 use pcaphub::config::{self, Config, Filters, LoadError, LogLevel};
 use pcaphub::opener::System;
+use tracing::Level;
 
 use crate::arguments::{Arguments, Verb};
-use crate::logging::LogFormat;
+use crate::logging::{self, LogFormat};
 use crate::print_config;
 
 const HELP: &str = "\
@@ -73,7 +74,7 @@ pub(crate) fn arguments(matches: &ArgMatches) -> Result<Arguments, LoadError> {
 fn load(file: &Path) -> Result<Config, LoadError> {
     let config = config::load(file, &System, Filters::Compile)?;
     for note in &config.notes {
-        eprintln!("pcaphub: {}", pcaphub::escape::escaped(note, 2000));
+        logging::tell(Level::WARN, &format!("pcaphub: {note}"));
     }
     Ok(config)
 }

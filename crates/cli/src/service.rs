@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::anyhow;
 use listenfd::ListenFd;
 use pcaphub::inherited::{Inherited, WithInherited};
 use pcaphub::opener::Opener;
@@ -37,8 +37,8 @@ pub(crate) fn inherited() -> anyhow::Result<Vec<Inherited>> {
             sockets.push(Inherited::Tcp(tcp));
             continue;
         }
-        let unix = given.take_unix_listener(index).with_context(|| {
-            format!(
+        let unix = given.take_unix_listener(index).map_err(|_| {
+            anyhow!(
                 "inherited socket {}: neither TCP nor a Unix stream socket; let the .socket unit have \
                  ListenStream= alone",
                 index + 1

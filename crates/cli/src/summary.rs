@@ -1,16 +1,21 @@
 //! The counts, for people as tcpdump prints them at its end, and for machines as JSON.
 
-use pcaphub::escape::escaped;
+use pcaphub::escape::{escaped, escaped_json};
 use pcaphub::stats::Report;
+
+use crate::logging;
 
 /// Prints the counts to standard error.
 pub(crate) fn print(report: &Report, json: bool) {
     if json {
         match serde_json::to_string(report) {
-            Ok(line) => eprintln!("{line}"),
+            Ok(line) => eprintln!("{}", escaped_json(&line)),
             Err(error) => eprintln!("pcaphub: statistics: {error}"),
         }
         return;
+    }
+    if logging::is_json() {
+        return logging::tell_counts(serde_json::to_value(report).unwrap_or_default());
     }
     eprint!("{}", text(report));
 }

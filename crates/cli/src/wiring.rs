@@ -8,6 +8,7 @@ use pcaphub::hub::{self, Outcome};
 use pcaphub::inherited::Inherited;
 use pcaphub::opener::System;
 use pcaphub::shutdown::{Phase, shutdown};
+use tracing::Level;
 
 use crate::arguments::{Arguments, Verb};
 use crate::{exit, help, logging, progress, service, signals, summary};
@@ -37,12 +38,13 @@ async fn serve(arguments: &Arguments, inherited: Vec<Inherited>) -> anyhow::Resu
     let hub = hub::open(arguments.plan.clone(), opener.clone(), Events::default(), shutdown)?;
     service::warn_of_unused(&opener);
     signals::heed(signals, trigger, hub.books(), arguments.stats_json);
-    if arguments.verb == Verb::Demo && arguments.verbosity >= 0 {
+    if arguments.verb == Verb::Demo && arguments.verbosity >= 0 && !logging::is_json() {
         logging::flush();
         eprint!("{}", help::demo_hint(&hub.listening()));
     }
     let service = service::start(hub.books(), hub.pulse(), stopping.clone());
-    let shown = progress::start(hub.books(), arguments.verbosity < 0 || arguments.verb == Verb::Cat);
+    let quiet = arguments.verbosity < 0 || arguments.verb == Verb::Cat || logging::is_json();
+    let shown = progress::start(hub.books(), quiet);
     // On a worker, where the sources' and sinks' tasks are: between tasks of one worker a packet
     // moves without waking a thread (median latency 42 µs instead of 100, measured).
     let outcome = tokio::spawn(hub.run()).await?;
@@ -64,7 +66,7 @@ fn finish(arguments: &Arguments, outcome: &Outcome, stopped: bool) {
     if !arguments.stats_json && arguments.verbosity < 0 {
         // Logged errors are not shown below this verbosity's level only if they are told here.
         for error in outcome.errors.iter().filter(|_| arguments.verbosity < -2) {
-            eprintln!("pcaphub: {error}");
+            logging::tell(Level::ERROR, &format!("pcaphub: {error}"));
         }
     }
 }

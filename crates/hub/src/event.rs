@@ -26,6 +26,7 @@ pub enum Event<'a> {
     ProducerSilent { source: &'a str, why: &'a (dyn fmt::Display + Sync) },
     ProducerRefused { source: &'a str, peer: &'a str, why: &'a str },
     ChildSaid { source: &'a str, line: &'a str, suppressed: u64 },
+    ChildSuppressed { source: &'a str, lines: u64 },
     ChildExited { command: &'a str, status: &'a str },
     ClientCame { client: &'a str },
     ClientLeft { client: &'a str, packets: u64, lost: u64, why: &'a str },
@@ -51,6 +52,11 @@ macro_rules! kinds {
             /// Counter names, by [`index`](Self::index).
             const NAMES: &'static [&'static str] = &[$($name,)*];
 
+            /// The name of its counter.
+            fn name(&self) -> &'static str {
+                match self { $(Event::$variant { .. } => $name,)* }
+            }
+
             fn index(&self) -> usize {
                 #[derive(Clone, Copy)]
                 enum Kind { $($variant,)* }
@@ -69,6 +75,7 @@ kinds! {
     ProducerSilent => "producer_silent",
     ProducerRefused => "producer_refused",
     ChildSaid => "child_said",
+    ChildSuppressed => "child_suppressed",
     ChildExited => "child_exited",
     ClientCame => "client_came",
     ClientLeft => "client_left",
@@ -87,6 +94,63 @@ kinds! {
     Snowball => "snowball",
     OwnTrafficCaptured => "own_traffic_captured",
 }
+
+/// What an event is about.
+#[derive(Default)]
+struct Subject<'a> {
+    source: Option<&'a str>,
+    sink: Option<&'a str>,
+    client: Option<&'a str>,
+    address: Option<&'a str>,
+}
+
+impl Event<'_> {
+    fn subject(&self) -> Subject<'_> {
+        let none = Subject::default();
+        match self {
+            Event::SourceOpened { source, .. }
+            | Event::SourceEnded { source, .. }
+            | Event::SourceFailed { source, .. }
+            | Event::SourceRetried { source, .. }
+            | Event::ProducerSilent { source, .. }
+            | Event::ChildSaid { source, .. }
+            | Event::ChildSuppressed { source, .. }
+            | Event::InterfaceLimit { source }
+            | Event::InterfaceDown { source }
+            | Event::InterfaceUp { source }
+            | Event::FilterUnfit { source, .. }
+            | Event::Snowball { source }
+            | Event::OwnTrafficCaptured { source, .. } => Subject { source: Some(source), ..none },
+            Event::ProducerRefused { source, peer, .. } => {
+                Subject { source: Some(source), address: Some(peer), ..none }
+            }
+            Event::SinkRetried { sink, .. }
+            | Event::SinkFull { sink, .. }
+            | Event::SinkHasRoom { sink }
+            | Event::LinkTypeMismatch { sink, .. } => Subject { sink: Some(sink), ..none },
+            Event::ClientCame { client }
+            | Event::ClientLeft { client, .. }
+            | Event::ClientRefused { client, .. } => Subject { client: Some(client), ..none },
+            Event::Listening { address, .. } | Event::AcceptFailed { address, .. } => {
+                Subject { address: Some(address), ..none }
+            }
+            _ => none,
+        }
+    }
+}
+
+/// Says how many lines of a kind were kept back.
+fn tell_suppressed(name: &'static str, lines: u64) {
+    tracing::warn!(
+        event = "suppressed",
+        kind = name,
+        lines,
+        "{lines} lines of the kind {name} were not shown"
+    );
+}
+
+/// How often it is looked whether a flood has ended.
+const SETTLING: Duration = Duration::from_secs(1);
 
 /// Lines of one kind that are logged in a second; an attacker must not fill the disk with them.
 const LINES_PER_SECOND: u32 = 20;
@@ -134,6 +198,12 @@ impl Kind {
         lines.logged += 1;
         Some(std::mem::take(&mut lines.suppressed))
     }
+
+    /// How many lines were kept back in a second that began at `latest` or before, once.
+    fn settle(&self, latest: Instant) -> u64 {
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        if lines.began > latest { 0 } else { std::mem::take(&mut lines.suppressed) }
+    }
 }
 
 impl Events {
@@ -143,6 +213,31 @@ impl Events {
         Event::NAMES.iter().copied().zip(counts).filter(|(_, n)| *n > 0).collect()
     }
 
+    /// Tells of lines that were kept back where no other of their kind came to tell it, for as long as it
+    /// is polled.
+    pub async fn settle_floods(&self) {
+        loop {
+            tokio::time::sleep(SETTLING).await;
+            if let Some(latest) = Instant::now().checked_sub(SETTLING) {
+                self.settle(latest);
+            }
+        }
+    }
+
+    /// Tells of all lines that were kept back so far; for the end.
+    pub fn settle_all(&self) {
+        self.settle(Instant::now());
+    }
+
+    fn settle(&self, latest: Instant) {
+        for (name, kind) in Event::NAMES.iter().copied().zip(self.kinds.iter()) {
+            match kind.settle(latest) {
+                0 => {}
+                lines => tell_suppressed(name, lines),
+            }
+        }
+    }
+
     /// Counts and logs; of a kind that comes in floods, some lines only.
     pub fn emit(&self, event: Event<'_>) {
         let Some(kind) = self.kinds.get(event.index()) else { return };
@@ -150,97 +245,116 @@ impl Events {
         match kind.admit(Instant::now()) {
             None => return,
             Some(0) => {}
-            Some(n) => tracing::warn!("{n} lines of the kind of the next one were not shown"),
+            Some(n) => tell_suppressed(event.name(), n),
+        }
+        let name = event.name();
+        let Subject { source, sink, client, address } = event.subject();
+        // Each line says as fields, too, what it is about; a log in JSON shows them.
+        macro_rules! log {
+            ($level:ident, $($text:tt)*) => {
+                tracing::$level!(event = name, source, sink, client, address, $($text)*)
+            };
         }
         let safe = |text: &str| escaped(text, SHOWN);
         let shown = |text: &dyn fmt::Display| escaped(&text.to_string(), 2 * SHOWN);
         match event {
-            Event::Listening { address, role } => tracing::info!("listening on {} for {role}", safe(address)),
+            Event::Listening { address, role } => log!(info, "listening on {} for {role}", safe(address)),
             Event::SourceOpened { source, format, linktype } => {
-                tracing::info!("source {}: {}, {}", safe(source), shown(format), linktype);
+                log!(info, "source {}: {}, {}", safe(source), shown(format), linktype);
             }
             Event::SourceEnded { source, packets } => {
-                tracing::info!("source {}: ended after {packets} packets", safe(source));
+                log!(info, "source {}: ended after {packets} packets", safe(source));
             }
-            Event::SourceFailed { source, why } => tracing::error!("source {}: {}", safe(source), shown(why)),
+            Event::SourceFailed { source, why } => log!(error, "source {}: {}", safe(source), shown(why)),
             Event::SourceRetried { source, why, pause } => {
                 let pause = pause.as_secs_f32();
-                tracing::warn!("source {}: {}; trying again in {pause:.1} s", safe(source), shown(why));
+                log!(warn, "source {}: {}; trying again in {pause:.1} s", safe(source), shown(why));
             }
             Event::ProducerSilent { source, why } => {
-                tracing::debug!("source {}: {}", safe(source), shown(why))
+                log!(debug, "source {}: {}", safe(source), shown(why))
             }
             Event::ProducerRefused { source, peer, why } => {
-                tracing::warn!("source {}: refused {}: {why}", safe(source), safe(peer));
+                log!(warn, "source {}: refused {}: {why}", safe(source), safe(peer));
             }
             Event::ChildSaid { source, line, suppressed: 0 } => {
-                tracing::info!("{}: {}", safe(source), safe(line));
+                log!(info, "{}: {}", safe(source), safe(line));
             }
             Event::ChildSaid { source, line, suppressed } => {
-                tracing::info!("{}: {} ({suppressed} lines before it not shown)", safe(source), safe(line));
+                log!(info, "{}: {} ({suppressed} lines before it not shown)", safe(source), safe(line));
+            }
+            Event::ChildSuppressed { source, lines } => {
+                log!(info, "{}: {lines} lines more were not shown", safe(source));
             }
             Event::ChildExited { command, status } => {
-                tracing::info!("{}: {}", safe(command), safe(status));
+                log!(info, "{}: {}", safe(command), safe(status));
             }
-            Event::ClientCame { client } => tracing::info!("client {} connected", safe(client)),
+            Event::ClientCame { client } => log!(info, "client {} connected", safe(client)),
             Event::ClientLeft { client, packets, lost: 0, why } => {
-                tracing::info!("client {} left: {}, {packets} packets delivered", safe(client), safe(why));
+                log!(info, "client {} left: {}, {packets} packets delivered", safe(client), safe(why));
             }
             Event::ClientLeft { client, packets, lost, why } => {
-                tracing::warn!(
+                log!(
+                    warn,
                     "client {} left: {}, {packets} packets delivered, {lost} lost",
                     safe(client),
                     safe(why)
                 );
             }
-            Event::ClientRefused { client, why } => tracing::warn!("client {} refused: {why}", safe(client)),
+            Event::ClientRefused { client, why } => log!(warn, "client {} refused: {why}", safe(client)),
             Event::AcceptFailed { address, why } => {
-                tracing::error!("cannot accept on {}: {}; trying on", safe(address), shown(why));
+                log!(error, "cannot accept on {}: {}; trying on", safe(address), shown(why));
             }
-            Event::SinkFailed { why } => tracing::error!("cannot deliver: {}", shown(why)),
+            Event::SinkFailed { why } => log!(error, "cannot deliver: {}", shown(why)),
             Event::SinkRetried { sink, why, pause } => {
                 let pause = pause.as_secs_f32();
-                tracing::warn!("sink {}: {}; trying again in {pause:.1} s", safe(sink), shown(why));
+                log!(warn, "sink {}: {}; trying again in {pause:.1} s", safe(sink), shown(why));
             }
-            Event::SinkFull { sink, why } => tracing::error!(
+            Event::SinkFull { sink, why } => log!(
+                error,
                 "sink {}: {}; make room: it is valid up to its last whole record, and goes on when it can",
                 safe(sink),
                 shown(why)
             ),
-            Event::SinkHasRoom { sink } => tracing::warn!("sink {}: there is room again", safe(sink)),
-            Event::LinkTypeMismatch { sink, has, other } => tracing::error!(
+            Event::SinkHasRoom { sink } => log!(warn, "sink {}: there is room again", safe(sink)),
+            Event::LinkTypeMismatch { sink, has, other } => log!(
+                error,
                 "sink {}: packets of {other} cannot be in a pcap stream of {} and are dropped; --format pcapng carries both",
                 safe(sink),
                 shown(has)
             ),
-            Event::InterfaceLimit { source } => tracing::error!(
+            Event::InterfaceLimit { source } => log!(
+                error,
                 "source {}: it has more interfaces than the hub keeps of one source, or of all (--max-memory); \
                  packets of the others are dropped",
                 safe(source)
             ),
             Event::InterfaceDown { source } => {
-                tracing::warn!("source {}: the interface is down; packets come when it is up", safe(source));
+                log!(warn, "source {}: the interface is down; packets come when it is up", safe(source));
             }
             Event::InterfaceUp { source } => {
-                tracing::warn!("source {}: the interface is up again", safe(source))
+                log!(warn, "source {}: the interface is up again", safe(source))
             }
-            Event::FilterUnfit { source, why } => tracing::error!(
+            Event::FilterUnfit { source, why } => log!(
+                error,
                 "source {}: a filter cannot be used for its packets, so none of them matches: {}",
                 safe(source),
                 shown(why)
             ),
-            Event::Snowball { source } => tracing::error!(
+            Event::Snowball { source } => log!(
+                error,
                 "source {}: it brings back what this hub sends, so that each packet begets another: through a tunnel, \
                  a relay or a capturing command, where it cannot be told from other traffic; leave it out with a \
                  filter, e.g. filter='not port PORT' with the tunnel's port, or serve the clients on another interface",
                 safe(source)
             ),
-            Event::OwnTrafficCaptured { source, why } => tracing::error!(
+            Event::OwnTrafficCaptured { source, why } => log!(
+                error,
                 "source {}: the hub's own traffic cannot be kept out: {}; give filter= to leave it out",
                 safe(source),
                 shown(why)
             ),
-            Event::EarlyRelease { packets } => tracing::warn!(
+            Event::EarlyRelease { packets } => log!(
+                warn,
                 "{packets} packets left the merge before their hold was over: a source is too fast for its memory"
             ),
         }
@@ -260,6 +374,18 @@ mod tests {
         assert_eq!(shown, LINES_PER_SECOND as usize);
         assert_eq!(kind.admit(began + Duration::from_secs(1)), Some(80));
         assert_eq!(kind.admit(began + Duration::from_secs(1)), Some(0));
+    }
+
+    #[test]
+    fn when_a_flood_has_ended_what_was_not_shown_of_it_is_told_once() {
+        let began = Instant::now();
+        let lines = Lines { began, logged: 0, suppressed: 0 };
+        let kind = Kind { count: AtomicU64::new(0), lines: Mutex::new(lines) };
+        assert_eq!((0..100).filter(|_| kind.admit(began).is_some()).count(), LINES_PER_SECOND as usize);
+        let before = began.checked_sub(Duration::from_nanos(1)).unwrap();
+        assert_eq!(kind.settle(before), 0, "it may go on");
+        assert_eq!(kind.settle(began), 80);
+        assert_eq!(kind.settle(began), 0);
     }
 
     #[test]

@@ -229,6 +229,8 @@ impl Hub {
         let replay = replays(&plan);
         let on_slow = OnSlowRule::of(&plan);
         let mut running = JoinSet::new();
+        let floods = events.clone();
+        running.spawn(async move { floods.settle_floods().await });
         let shared = Shared {
             queue,
             shutdown: outer.clone(),
@@ -437,6 +439,7 @@ impl Hub {
         }
         running.abort_all();
         while running.join_next().await.is_some() {}
+        events.settle_all();
         let report = books.report();
         if replay {
             let failed =

@@ -5,6 +5,7 @@ use std::process::{ChildStderr, ExitStatus};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags};
 use rustix::process::Signal;
 use tokio::runtime::RuntimeFlavor;
 
@@ -117,9 +118,16 @@ fn show(stderr: ChildStderr, name: Arc<str>, events: Events) {
         let mut reader = BufReader::new(stderr);
         let (mut second, mut shown, mut suppressed) = (Instant::now(), 0, 0);
         let mut line = Vec::new();
-        while let Ok(n) = (&mut reader).take(LINE).read_until(b'\n', &mut line) {
-            if n == 0 {
-                return;
+        let tell = |lines| events.emit(Event::ChildSuppressed { source: &name, lines });
+        loop {
+            // It may never say anything again to which the number could be added.
+            if suppressed > 0 && reader.buffer().is_empty() && is_silent(reader.get_ref(), second) {
+                tell(std::mem::take(&mut suppressed));
+            }
+            match (&mut reader).take(LINE).read_until(b'\n', &mut line) {
+                Ok(n) if n > 0 => {}
+                _ if suppressed > 0 => return tell(suppressed),
+                _ => return,
             }
             if second.elapsed() >= Duration::from_secs(1) {
                 (second, shown) = (Instant::now(), 0);
@@ -136,6 +144,14 @@ fn show(stderr: ChildStderr, name: Arc<str>, events: Events) {
     };
     // Without the thread the child's words are lost, which is no reason to stop.
     let _ = std::thread::Builder::new().name("child stderr".into()).spawn(lines);
+}
+
+/// Whether a child says nothing until a second is over that began then.
+fn is_silent(stderr: &ChildStderr, began: Instant) -> bool {
+    let rest = Duration::from_secs(1).saturating_sub(began.elapsed());
+    let Ok(rest) = rustix::event::Timespec::try_from(rest) else { return false };
+    let mut stderr = [PollFd::new(stderr, PollFlags::IN)];
+    matches!(rustix::event::poll(&mut stderr, Some(&rest)), Ok(0))
 }
 
 /// A command line into its words, by the rules of POSIX quoting, without a shell.
