@@ -12,7 +12,7 @@ use pcaphub::plan::{self, Plan, PlanError, Reconnect, SinkSpec, SourceSpec, Valu
 use pcaphub::{sink, source};
 
 use crate::logging::LogFormat;
-use crate::{check, completions, exit, help, interfaces, manual, print_config, run};
+use crate::{check, completions, exit, help, interfaces, manual, print_config, record, run};
 
 /// What was asked for.
 pub(crate) struct Arguments {
@@ -53,13 +53,13 @@ pub(crate) enum Verb {
     Cat,
     Pipe,
     Replay,
+    Record,
     Demo,
     Run,
 }
 
 /// Verbs that are planned: which part is missing, and what to use meanwhile.
 const NOT_BUILT: &[(&str, &str, &str)] = &[
-    ("record", "recording into rotating files", "; use `pcaphub pipe SOURCE --to FILE.pcapng.zst`"),
     ("intercept", "the TLS-decrypting proxy", ""),
     ("top", "the terminal dashboard", "; send SIGUSR1 for the counts"),
     ("ca", "TLS", ""),
@@ -135,6 +135,11 @@ pub(crate) fn built() -> Command {
             with_sources("replay", "Packets onto a network interface, the last word", true)
                 .args(replay_arguments())
                 .after_help(help::REPLAY),
+        )
+        .subcommand(
+            with_sources("record", "Packets into rotating files in a directory, the last word", true)
+                .args(record::arguments())
+                .after_help(record::HELP),
         )
         .subcommand(run::command())
         .subcommand(check::command())
@@ -390,6 +395,7 @@ fn arguments(matches: &ArgMatches) -> Result<Arguments, PlanError> {
         "cat" => Verb::Cat,
         "demo" => Verb::Demo,
         "replay" => Verb::Replay,
+        "record" => Verb::Record,
         _ => Verb::Pipe,
     };
     for (id, flag, part, instead) in OPTIONS_NOT_BUILT {
@@ -467,6 +473,8 @@ enum Word {
     Sink(Endpoint),
     /// A listener of the verb's own.
     Listener(Endpoint),
+    /// The directory of the verb `record`, or its files.
+    Recording(Endpoint),
     Option(String),
 }
 
@@ -480,12 +488,19 @@ fn endpoints(verb: Verb, matches: &ArgMatches) -> Result<(Vec<SourceSpec>, Vec<S
     collect(matches, "read", &mut words, |text| file(text).map(Word::Source))?;
     collect(matches, "interface", &mut words, |text| interface(text).map(Word::Source))?;
     collect(matches, "to", &mut words, |text| Endpoint::parse(text).map(Word::Sink))?;
-    collect(matches, "write", &mut words, |text| file(text).map(Word::Sink))?;
+    let write = if verb == Verb::Record { Word::Recording } else { Word::Sink };
+    collect(matches, "write", &mut words, |text| file(text).map(write))?;
     collect(matches, "listen", &mut words, |text| Endpoint::parse(&listener(text)).map(Word::Listener))?;
     collect(matches, "opt", &mut words, |text| Ok(Word::Option(text.into())))?;
     words.sort_by_key(|(index, _)| *index);
     if verb == Verb::Replay {
         last_is_interface(&mut words)?;
+    }
+    let directory = if verb == Verb::Record { record::directory(matches)? } else { None };
+    if let Some((_, word)) = words.iter_mut().find(|(place, _)| Some(*place) == directory)
+        && let Word::Source(endpoint) = word
+    {
+        *word = Word::Recording(endpoint.clone());
     }
 
     let mut given: Vec<Word> = Vec::new();
@@ -495,6 +510,9 @@ fn endpoints(verb: Verb, matches: &ArgMatches) -> Result<(Vec<SourceSpec>, Vec<S
                 Some(Word::Source(endpoint)) => given.push(Word::Source(endpoint.with_option(&option)?)),
                 Some(Word::Sink(endpoint)) => given.push(Word::Sink(endpoint.with_option(&option)?)),
                 Some(Word::Listener(endpoint)) => given.push(Word::Listener(endpoint.with_option(&option)?)),
+                Some(Word::Recording(endpoint)) => {
+                    given.push(Word::Recording(endpoint.with_option(&option)?));
+                }
                 _ => {
                     return Err(PlanError::Refused(format!(
                         "--opt {option} stands before any endpoint; put it behind the one it belongs to"
@@ -526,6 +544,7 @@ fn endpoints(verb: Verb, matches: &ArgMatches) -> Result<(Vec<SourceSpec>, Vec<S
             }
             Word::Sink(endpoint) => sinks.push(sink::spec(endpoint)?),
             Word::Listener(endpoint) => own.push(endpoint),
+            Word::Recording(endpoint) => sinks.push(sink::spec(record::endpoint(endpoint, matches)?)?),
             Word::Option(_) => {}
         }
     }
@@ -577,7 +596,7 @@ fn collect(
 /// The verb's own sinks: the listeners that were given, or standard output.
 fn own(verb: Verb, mut given: Vec<Endpoint>, matches: &ArgMatches) -> Result<Vec<Endpoint>, PlanError> {
     let keys: &[&str] = match verb {
-        Verb::Pipe | Verb::Replay | Verb::Run => return Ok(Vec::new()),
+        Verb::Pipe | Verb::Replay | Verb::Record | Verb::Run => return Ok(Vec::new()),
         Verb::Cat => {
             given.push(Endpoint::parse("-")?);
             &["format", "on-slow", "dedup"]
@@ -747,6 +766,56 @@ mod tests {
         assert_eq!(plan.sinks[0].pace, Some(Pace::Max));
         assert!(plan.sinks[0].injection.create_tap);
         assert!(plan_of(&["replay", "a.pcap"]).unwrap_err().contains("pcaphub interfaces"));
+    }
+
+    #[test]
+    fn the_last_word_of_record_is_the_directory() {
+        let recording = |line: &[&str]| {
+            let plan = plan_of(line).unwrap();
+            (plan.sources.len(), plan.sinks[0].recording.clone().unwrap())
+        };
+        let (sources, hourly) = recording(&["record", "a.pcap", "b.pcap", "captures"]);
+        assert_eq!((sources, hourly.directory.to_str()), (2, Some("captures")));
+        assert_eq!(hourly.rotation.every, Some(Duration::from_secs(3600)));
+        assert_eq!(hourly.rotation.size, Some(1 << 30));
+        assert_eq!(hourly.template.text(), "%Y-%m-%dT%H-%M-%SZ.pcapng");
+        let (sources, ring) = recording(&["record", "ring/", "-i", "eth0", "--size", "1MB", "--keep", "3"]);
+        assert_eq!((sources, ring.rotation.every, ring.keep.count), (1, None, Some(3)));
+        let plan = plan_of(&["record", "-i", "eth0", "d", "--format", "pcap", "--to", "null:"]).unwrap();
+        assert_eq!(plan.sinks.len(), 2);
+        assert!(
+            plan.sinks.iter().any(|sink| {
+                sink.recording.as_ref().is_some_and(|r| r.template.text().ends_with("Z.pcap"))
+            })
+        );
+        let error = |line: &[&str]| plan_of(line).unwrap_err();
+        assert!(error(&["record", "captures"]).contains("a source and a directory"));
+        assert!(error(&["record", "a", "tcp://b"]).contains("--to"));
+        assert!(error(&["record", "a", "d", "--template", "a/b"]).contains("cannot be in a name"));
+        assert!(error(&["record", "a", "d", "--size", "1GB", "--keep-total", "1MB"]).contains("no room"));
+        assert!(error(&["pipe", "a", "--to", "x.pcap?", "--opt", "keep=3"]).contains("it is one file"));
+    }
+
+    #[test]
+    fn record_understands_the_options_of_tcpdump() {
+        let recording = |line: &[&str]| {
+            let line = [&["record", "-i", "eth0", "-w", "/var/cap/x-%H%M.pcap"], line].concat();
+            plan_of(&line).map(|plan| plan.sinks[0].recording.clone().unwrap())
+        };
+        let timed = recording(&["-G", "60", "-W", "10"]).unwrap();
+        assert_eq!((timed.directory.to_str(), timed.template.text()), (Some("/var/cap"), "x-%H%M.pcap"));
+        assert_eq!(timed.rotation.every, Some(Duration::from_secs(60)));
+        assert_eq!((timed.files, timed.keep.count, timed.rotation.size), (Some(10), None, None));
+        let sized = recording(&["-C", "100", "-W", "3"]).unwrap();
+        assert_eq!((sized.rotation.size, sized.keep.count, sized.files), (Some(100_000_000), Some(3), None));
+        let both = recording(&["-C", "2k", "-G", "60", "-W", "3"]).unwrap();
+        assert_eq!((both.rotation.size, both.keep.count, both.files), (Some(2048), Some(3), None));
+        assert_eq!(recording(&[]).unwrap().rotation.size, Some(1 << 30));
+        assert!(recording(&["-W", "3"]).unwrap_err().contains("-W COUNT goes with -C"));
+        assert!(recording(&["-C", "much"]).unwrap_err().contains("millions of octets"));
+        assert!(recording(&["-z", "gzip"]).unwrap_err().contains("watch the directory"));
+        let lone = plan_of(&["record", "-i", "eth0", "-C", "1", "-w", "x.pcap"]).unwrap();
+        assert_eq!(lone.sinks[0].recording.as_ref().unwrap().directory.to_str(), Some("."));
     }
 
     #[test]

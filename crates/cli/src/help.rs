@@ -23,6 +23,7 @@ Examples:
   pcaphub serve sniffed.pcap --listen 0.0.0.0:57012 --allow 192.168.1.0/24
   pcaphub serve -i eth0 -f 'not port 22'         live capture for all clients, with a filter
   pcaphub replay sniffed.pcap eth1               onto a network interface
+  pcaphub record -i eth0 /var/captures           into rotating files
   pcaphub cat tcp://host:57012 | tshark -r -     read from somebody else's listener
   pcaphub serve tcp-listen://127.0.0.1:57013     sniffers connect: tcpdump -w - | nc HOST 57013
   pcaphub pipe a.pcap --to tcp://192.168.1.3:57012            push to a listening analyzer

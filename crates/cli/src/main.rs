@@ -10,6 +10,7 @@ mod logging;
 mod print_config;
 mod manual;
 mod progress;
+mod record;
 mod run;
 mod service;
 mod signals;

@@ -141,8 +141,11 @@ pub trait Retract: Write {
 
 /// A writer with an end: a packed file is only whole when finished.
 pub trait Finish: Retract + Send {
-    /// Writes what is still due.
-    fn finish(self: Box<Self>) -> io::Result<()>;
+    /// Writes what is still due; nothing is written after it. After an error it may be asked again.
+    ///
+    /// # Errors
+    /// Of the system.
+    fn finish(&mut self) -> io::Result<()>;
 }
 
 impl Retract for File {
@@ -161,21 +164,27 @@ impl<W: Write> Retract for GzEncoder<W> {}
 impl<W: Write> Retract for zstd::stream::write::Encoder<'static, W> {}
 
 impl Finish for File {
-    fn finish(self: Box<Self>) -> io::Result<()> {
+    fn finish(&mut self) -> io::Result<()> {
         Ok(())
     }
 }
 
 impl<W: Write + Send> Finish for GzEncoder<W> {
-    fn finish(self: Box<Self>) -> io::Result<()> {
-        GzEncoder::finish(*self).map(drop)
+    fn finish(&mut self) -> io::Result<()> {
+        self.try_finish()
     }
 }
 
 impl<W: Write + Send> Finish for zstd::stream::write::Encoder<'static, W> {
-    fn finish(self: Box<Self>) -> io::Result<()> {
-        zstd::stream::write::Encoder::finish(*self).map(drop)
+    fn finish(&mut self) -> io::Result<()> {
+        self.do_finish()?;
+        self.get_mut().flush()
     }
+}
+
+/// Whether a file of this name is packed.
+pub fn packs(path: &Path) -> bool {
+    matches!(path.extension().and_then(|e| e.to_str()), Some("gz" | "zst"))
 }
 
 /// A writer into `file` that packs as the extension of `path` says: .gz, .zst, or not at all.

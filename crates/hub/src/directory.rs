@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 /// A directory that files are recorded into. Names are those of files in it: never empty, never with a
 /// `/`, never `.` or `..`.
-pub trait Directory: Send {
+pub trait Directory: Send + Sync {
     /// A new file of mode 0600, to write.
     ///
     /// # Errors

@@ -36,6 +36,11 @@ pub enum Event<'a> {
     SinkRetried { sink: &'a str, why: &'a (dyn fmt::Display + Sync), pause: std::time::Duration },
     SinkFull { sink: &'a str, why: &'a (dyn fmt::Display + Sync) },
     SinkHasRoom { sink: &'a str },
+    Recorded { sink: &'a str, file: &'a str, packets: u64, octets: u64 },
+    RecordingRemoved { sink: &'a str, file: &'a str },
+    RecordingRecovered { sink: &'a str, file: &'a str, packets: u64, cut: u64 },
+    RecordingLeft { sink: &'a str, file: &'a str, why: &'a (dyn fmt::Display + Sync) },
+    RecordingShared { sink: &'a str },
     LinkTypeMismatch { sink: &'a str, has: &'a (dyn fmt::Display + Sync), other: LinkType },
     EarlyRelease { packets: u64 },
     InterfaceLimit { source: &'a str },
@@ -85,6 +90,11 @@ kinds! {
     SinkRetried => "sink_retried",
     SinkFull => "sink_full",
     SinkHasRoom => "sink_has_room",
+    Recorded => "recorded",
+    RecordingRemoved => "recording_removed",
+    RecordingRecovered => "recording_recovered",
+    RecordingLeft => "recording_left",
+    RecordingShared => "recording_shared",
     LinkTypeMismatch => "linktype_mismatch",
     EarlyRelease => "early_release",
     InterfaceLimit => "interface_limit",
@@ -127,6 +137,11 @@ impl Event<'_> {
             Event::SinkRetried { sink, .. }
             | Event::SinkFull { sink, .. }
             | Event::SinkHasRoom { sink }
+            | Event::Recorded { sink, .. }
+            | Event::RecordingRemoved { sink, .. }
+            | Event::RecordingRecovered { sink, .. }
+            | Event::RecordingLeft { sink, .. }
+            | Event::RecordingShared { sink }
             | Event::LinkTypeMismatch { sink, .. } => Subject { sink: Some(sink), ..none },
             Event::ClientCame { client }
             | Event::ClientLeft { client, .. }
@@ -316,6 +331,27 @@ impl Events {
                 shown(why)
             ),
             Event::SinkHasRoom { sink } => log!(warn, "sink {}: there is room again", safe(sink)),
+            Event::Recorded { sink, file, packets, octets } => {
+                log!(info, "{}: recorded {}: {packets} packets, {octets} octets", safe(sink), safe(file));
+            }
+            Event::RecordingRemoved { sink, file } => {
+                log!(info, "{}: removed {}, as keep= says", safe(sink), safe(file));
+            }
+            Event::RecordingRecovered { sink, file, packets, cut } => log!(
+                warn,
+                "{}: recovered {}, which an earlier recorder did not finish: {packets} packets; {cut} octets \
+                 behind the last whole record are cut off",
+                safe(sink),
+                safe(file)
+            ),
+            Event::RecordingLeft { sink, file, why } => {
+                log!(error, "{}: {}: {}", safe(sink), safe(file), shown(why));
+            }
+            Event::RecordingShared { sink } => log!(
+                warn,
+                "{}: others may write there, and rename or remove recordings; chmod go-w it",
+                safe(sink)
+            ),
             Event::LinkTypeMismatch { sink, has, other } => log!(
                 error,
                 "sink {}: packets of {other} cannot be in a pcap stream of {} and are dropped; --format pcapng carries both",

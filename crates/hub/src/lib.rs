@@ -19,6 +19,7 @@ pub mod event;
 pub mod stats;
 pub mod endpoint;
 pub mod directory;
+pub mod recording;
 pub mod opener;
 pub mod inherited;
 pub mod exclusion;

@@ -6,7 +6,9 @@ use std::io::{self, IoSlice};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use pcaphub_core::feed::{Announcements, Chunk, Ending, Gap, OnSlow, Subscriber, whole_records};
+use pcaphub_core::feed::{
+    Announcements, Chunk, Ending, Gap, OnSlow, Subscriber, first_records, whole_records,
+};
 use pcaphub_core::format::Format;
 use pcaphub_core::linktype::LinkType;
 use pcaphub_core::stats::DropReason;
@@ -66,7 +68,42 @@ pub struct Pen {
 
 struct Piece {
     octets: Bytes,
-    is_chunk: bool,
+    kind: Kind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Chunk,
+    /// A header, or interfaces: every stream gets those it needs.
+    Opening,
+    /// What was lost.
+    Gap,
+}
+
+impl Piece {
+    fn is_chunk(&self) -> bool {
+        self.kind == Kind::Chunk
+    }
+}
+
+/// How much may be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// In octets.
+    pub octets: u64,
+    /// In packets.
+    pub packets: u64,
+}
+
+/// How much of what is due fits into a [`Room`]: whole records.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Fit {
+    /// In octets.
+    pub octets: u64,
+    /// In packets.
+    pub packets: u64,
+    /// Whether more is due than fits.
+    pub is_cut: bool,
 }
 
 impl Pen {
@@ -92,15 +129,16 @@ impl Pen {
 
     /// Begins a stream: its header comes first, and a record that was written only in part comes whole.
     pub fn begin(&mut self, linktype: LinkType) {
-        self.pieces.clear();
+        let gaps: Vec<Piece> = self.pieces.drain(..).filter(|piece| piece.kind == Kind::Gap).collect();
         self.offset = 0;
         self.announced = 0;
         self.laid_out = 0;
-        self.put(self.format.header(linktype));
+        self.put(self.format.header(linktype), Kind::Opening);
         if self.format == Format::PcapNg {
             // All that are known, at once: readers of the libpcap kind wait for the first.
             self.announce(self.interfaces.count());
         }
+        self.pieces.extend(gaps);
         self.lay_out();
     }
 
@@ -130,6 +168,77 @@ impl Pen {
             .collect()
     }
 
+    /// As [`slices`](Self::slices), and `most` octets at most.
+    pub fn slices_within(&self, most: u64) -> Vec<IoSlice<'_>> {
+        let (mut skip, mut left) = (self.offset, usize::try_from(most).unwrap_or(usize::MAX));
+        let mut slices = Vec::new();
+        for piece in self.pieces.iter().take(GATHER_PIECES) {
+            let octets = piece.octets.get(std::mem::take(&mut skip)..).unwrap_or_default();
+            let octets = octets.get(..left).unwrap_or(octets);
+            left -= octets.len();
+            slices.push(IoSlice::new(octets));
+            if left == 0 {
+                break;
+            }
+        }
+        slices
+    }
+
+    /// How much of what is due fits. Of a record that was begun, the rest always does.
+    pub fn fitting(&self, room: Room) -> Fit {
+        let (mut fit, mut chunk) = (Fit::default(), 0);
+        for (index, piece) in self.pieces.iter().take(GATHER_PIECES).enumerate() {
+            let done = if index == 0 { self.offset } else { 0 };
+            let rest = (piece.octets.len() - done) as u64;
+            let left = Room {
+                octets: room.octets.saturating_sub(fit.octets),
+                packets: room.packets.saturating_sub(fit.packets),
+            };
+            if !piece.is_chunk() {
+                if rest > left.octets && done == 0 {
+                    return Fit { is_cut: true, ..fit };
+                }
+                fit.octets += rest;
+                continue;
+            }
+            let whole = done == 0 && (chunk > 0 || self.taken == 0);
+            let packets = self.hand.get(chunk).filter(|_| whole).map(|chunk| chunk.packets);
+            chunk += 1;
+            let (octets, packets) = match packets {
+                Some(packets) if rest <= left.octets && packets <= left.packets => (rest, packets),
+                _ => self.fitting_part(piece, done, left),
+            };
+            fit.octets += octets;
+            fit.packets += packets;
+            if octets < rest {
+                return Fit { is_cut: true, ..fit };
+            }
+        }
+        fit
+    }
+
+    /// Octets and packets of a chunk, of which `done` octets are written, that fit.
+    fn fitting_part(&self, piece: &Piece, done: usize, left: Room) -> (u64, u64) {
+        let begun = whole_records(self.format, piece.octets.get(..done).unwrap_or_default()).1;
+        let records = piece.octets.get(begun..).unwrap_or_default();
+        let most = usize::try_from(left.octets).unwrap_or(usize::MAX).saturating_add(done - begun);
+        let within = records.get(..most).unwrap_or(records);
+        let (mut packets, mut octets) = first_records(self.format, within, left.packets);
+        if octets == 0 && done > begun {
+            (packets, octets) = first_records(self.format, records, 1);
+        }
+        ((begun + octets).saturating_sub(done) as u64, packets)
+    }
+
+    /// The stream ends here; the next one goes on behind what was written.
+    pub fn set_down(&mut self) {
+        self.lay_down();
+        self.pieces.retain(|piece| piece.kind == Kind::Gap);
+        self.offset = 0;
+        self.laid_out = 0;
+        self.lay_out();
+    }
+
     /// Whether nothing is left to write.
     pub fn is_empty(&self) -> bool {
         self.pieces.is_empty()
@@ -147,7 +256,7 @@ impl Pen {
             }
             left -= rest;
             self.offset = 0;
-            if piece.is_chunk {
+            if piece.is_chunk() {
                 self.hand.pop_front();
                 self.laid_out -= 1;
                 self.taken = 0;
@@ -183,8 +292,8 @@ impl Pen {
         let mut chunks = 0;
         // Announcements stay: an interface announced early harms nobody.
         self.pieces.retain(|piece| {
-            chunks += usize::from(piece.is_chunk);
-            !piece.is_chunk || chunks <= 1
+            chunks += usize::from(piece.is_chunk());
+            !piece.is_chunk() || chunks <= 1
         });
     }
 
@@ -193,7 +302,7 @@ impl Pen {
     pub fn take_back(&mut self) -> usize {
         let Some(piece) = self.pieces.front() else { return 0 };
         let written = piece.octets.get(..self.offset).unwrap_or_default();
-        let whole = if piece.is_chunk { whole_records(self.format, written).1 } else { 0 };
+        let whole = if piece.is_chunk() { whole_records(self.format, written).1 } else { 0 };
         let surplus = self.offset - whole;
         self.offset = whole;
         surplus
@@ -202,7 +311,7 @@ impl Pen {
     /// The connection ends here: whole records of a chunk written in part count as delivered, and the
     /// next connection goes on behind them.
     pub fn lay_down(&mut self) {
-        if let Some(piece) = self.pieces.front().filter(|piece| piece.is_chunk && self.offset > 0) {
+        if let Some(piece) = self.pieces.front().filter(|piece| piece.is_chunk() && self.offset > 0) {
             let written = piece.octets.get(..self.offset).unwrap_or_default();
             let (packets, octets) = whole_records(self.format, written);
             self.subscriber.confirm_part(packets);
@@ -212,9 +321,9 @@ impl Pen {
         }
     }
 
-    fn put(&mut self, octets: Vec<u8>) {
+    fn put(&mut self, octets: Vec<u8>, kind: Kind) {
         if !octets.is_empty() {
-            self.pieces.push_back(Piece { octets: octets.into(), is_chunk: false });
+            self.pieces.push_back(Piece { octets: octets.into(), kind });
         }
     }
 
@@ -222,7 +331,7 @@ impl Pen {
         while let Some(chunk) = self.hand.get(self.laid_out).cloned() {
             self.announce(chunk.interfaces as usize);
             let taken = if self.laid_out == 0 { self.taken } else { 0 };
-            self.pieces.push_back(Piece { octets: chunk.octets.slice(taken..), is_chunk: true });
+            self.pieces.push_back(Piece { octets: chunk.octets.slice(taken..), kind: Kind::Chunk });
             self.laid_out += 1;
         }
     }
@@ -233,7 +342,7 @@ impl Pen {
             return;
         }
         let (pieces, end) = self.interfaces.of(self.format, self.announced..count);
-        self.pieces.extend(pieces.into_iter().map(|octets| Piece { octets, is_chunk: false }));
+        self.pieces.extend(pieces.into_iter().map(|octets| Piece { octets, kind: Kind::Opening }));
         self.announced = end;
     }
 
@@ -248,7 +357,7 @@ impl Pen {
                 octets.extend(self.format.statistics(*id, now, interface.resolution, *lost));
             }
         }
-        self.put(octets);
+        self.put(octets, Kind::Gap);
     }
 }
 

@@ -26,7 +26,7 @@ use tokio::task::JoinSet;
 use crate::access::Place;
 use crate::allowance::Allowance;
 use crate::clock::{Clock, wall_clock};
-use crate::codec::{self, Retract};
+use crate::codec;
 use crate::deliver::is_dead;
 use crate::endpoint::Scheme;
 use crate::event::{Event, Events};
@@ -39,7 +39,7 @@ use crate::plan::SourceSpec;
 use crate::shutdown::{Phase, Shutdown};
 use crate::source::SourceError;
 use crate::stats::Books;
-use crate::write::{WhenFull, block_on, to_writer, write_due};
+use crate::write::{OnFull, Target, WhenFull, block_on, to_writer, write_due};
 
 /// What a private feed's ring may hold. Chunks are written as they are made, so it holds one.
 pub const RING_OCTETS: usize = 2 << 20;
@@ -185,7 +185,13 @@ impl Replay {
     /// ended.
     ///
     /// There is one such writer, and it is to be as fast as the machine is.
-    pub fn pipe_to(&self, name: &str, writer: &mut dyn Retract) -> Left {
+    pub fn pipe_to(
+        &self,
+        name: &str,
+        target: &mut dyn Target,
+        when_full: WhenFull,
+        on_full: OnFull<'_>,
+    ) -> Left {
         let (mut feed, mut pen) = self.feed(name);
         let left = std::thread::scope(|scope| {
             let reading = std::thread::Builder::new().name("source".into());
@@ -203,7 +209,7 @@ impl Replay {
             });
             match started {
                 Ok(_) => {
-                    let left = to_writer(&mut pen, writer, WhenFull::Fail, &mut |_| {});
+                    let left = to_writer(&mut pen, target, when_full, on_full);
                     drop(pen);
                     left
                 }

@@ -15,6 +15,11 @@ pub fn count_records(format: Format, octets: &[u8]) -> u64 {
 /// How many whole packets our encoder's `octets` hold, and in how many octets all their whole
 /// records and blocks lie.
 pub fn whole_records(format: Format, octets: &[u8]) -> (u64, usize) {
+    first_records(format, octets, u64::MAX)
+}
+
+/// The same of the first `most` packets alone, with the blocks that stand before the next one.
+pub fn first_records(format: Format, octets: &[u8], most: u64) -> (u64, usize) {
     let word = |at: usize| {
         let octets = octets.get(at..at + 4)?;
         Some(u32::from_le_bytes(octets.try_into().ok()?))
@@ -28,6 +33,7 @@ pub fn whole_records(format: Format, octets: &[u8]) -> (u64, usize) {
             _ => word(at + 8).map(|caplen| (RECORD_HEADER + caplen as usize, true)),
         };
         match record {
+            Some((_, true)) if packets == most => return (packets, at),
             Some((length, is_packet)) if length > 0 && length <= octets.len() - at => {
                 at += length;
                 packets += u64::from(is_packet);
@@ -52,5 +58,7 @@ mod tests {
         assert_eq!(count_records(Format::Pcap, &two[..10]), 0);
         assert_eq!(count_records(Format::Pcap, &[]), 0);
         assert_eq!(whole_records(Format::Pcap, &two[..37]), (1, 19));
+        assert_eq!(first_records(Format::Pcap, &two, 1), (1, 19));
+        assert_eq!(first_records(Format::Pcap, &two, 0), (0, 0));
     }
 }

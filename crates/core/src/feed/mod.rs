@@ -16,7 +16,7 @@ mod subscriber;
 
 pub use announce::Announcements;
 pub use chunk::Chunk;
-pub use count::{count_records, whole_records};
+pub use count::{count_records, first_records, whole_records};
 pub use encode::{CHUNK_OCTETS, Feed, FeedOptions};
 pub use ring::{History, OnSlow, Ring, RingOptions, RingSnapshot, SubscriberSnapshot};
 pub use subscriber::{Ending, Gap, Start, Subscriber, Taken};

@@ -18,6 +18,7 @@ use thiserror::Error;
 
 use crate::endpoint::{Endpoint, EndpointError};
 use crate::limits::Limits;
+use crate::recording::Recording;
 
 pub use values::*;
 
@@ -134,6 +135,8 @@ pub struct SinkSpec {
     pub pace: Option<Pace>,
     /// How packets are put onto an interface.
     pub injection: Injection,
+    /// What its files are, if it is a recording.
+    pub recording: Option<Recording>,
 }
 
 /// How packets are put onto an interface.

@@ -7,13 +7,13 @@ use std::path::PathBuf;
 
 use pcaphub_core::feed::Ending;
 
-use super::{Context, Opening, Sink, SinkError};
+use super::{Context, Opening, Sink, SinkError, record};
 use crate::codec::{self, Finish};
 use crate::event::Event;
 use crate::pen::Left;
 use crate::plan::SinkSpec;
 use crate::source::Pending;
-use crate::write::{WhenFull, to_writer};
+use crate::write::{Single, WhenFull, to_writer};
 
 /// What a pipe on standard output is asked to hold: one system call's worth of ours.
 const PIPE_OCTETS: usize = 1 << 20;
@@ -26,12 +26,21 @@ struct Writing {
 }
 
 pub(super) fn open(spec: &SinkSpec, opening: &Opening) -> Result<Box<dyn Sink>, SinkError> {
+    if let Some(recording) = &spec.recording {
+        return record::open(spec, recording, opening);
+    }
     let path = PathBuf::from(&spec.endpoint.address);
     let opened = opening.opener.write_file(&path).and_then(|file| codec::packing(&path, file));
     let writer = opened.map_err(|error| {
         // Not followed, by O_NOFOLLOW.
         let symlink = error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error());
-        let what = if symlink { "cannot write it, it is a symbolic link" } else { "cannot write it" };
+        let what = match error.kind() {
+            _ if symlink => "cannot write it, it is a symbolic link",
+            io::ErrorKind::IsADirectory => {
+                "it is a directory; with a / behind it, files are recorded into it"
+            }
+            _ => "cannot write it",
+        };
         SinkError::io(spec, what, &error)
     })?;
     Ok(Box::new(Writing { name: spec.name.to_string(), writer, quiet: false }))
@@ -56,7 +65,9 @@ impl Sink for Writing {
         let (done, ended) = tokio::sync::oneshot::channel();
         let deliver = move || {
             let left = match (&context.replay, pen) {
-                (Some(replay), _) => replay.pipe_to(&self.name, self.writer.as_mut()),
+                (Some(replay), _) => {
+                    replay.pipe_to(&self.name, &mut Single(self.writer.as_mut()), WhenFull::Fail, &mut |_| {})
+                }
                 (None, None) => return,
                 (None, Some(mut pen)) => {
                     let when_full = match (self.quiet, context.alone) {
@@ -65,10 +76,15 @@ impl Sink for Writing {
                         (false, false) => WhenFull::Forfeit,
                     };
                     let (events, sink) = (&context.events, &self.name);
-                    to_writer(&mut pen, self.writer.as_mut(), when_full, &mut |full| match full {
-                        Some(why) => events.emit(Event::SinkFull { sink, why }),
-                        None => events.emit(Event::SinkHasRoom { sink }),
-                    })
+                    to_writer(
+                        &mut pen,
+                        &mut Single(self.writer.as_mut()),
+                        when_full,
+                        &mut |full| match full {
+                            Some(why) => events.emit(Event::SinkFull { sink, why }),
+                            None => events.emit(Event::SinkHasRoom { sink }),
+                        },
+                    )
                 }
             };
             let finished = self.writer.finish();

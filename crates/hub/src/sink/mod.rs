@@ -6,6 +6,7 @@ mod file;
 mod inject;
 mod listen;
 mod null;
+mod record;
 
 use std::io;
 use std::net::SocketAddr;
@@ -137,8 +138,8 @@ pub static SINKS: &[SinkKind] = &[
     SinkKind {
         scheme: Scheme::File,
         example: "PATH",
-        help: "a file; by extension .pcap or .pcapng, with .gz or .zst packed",
-        keys: &[],
+        help: "a file; by extension .pcap or .pcapng, with .gz or .zst packed; DIR/ records into rotating files",
+        keys: record::KEYS,
         listens: false,
         open: file::open,
     },
@@ -260,21 +261,16 @@ pub fn spec(endpoint: Endpoint) -> Result<SinkSpec, PlanError> {
             None => PlanError::Refused(format!("{endpoint} cannot be a sink, only a source")),
         });
     };
-    if endpoint.scheme == Scheme::File && endpoint.address.ends_with('/') {
-        return Err(PlanError::NotBuilt {
-            what: format!("sink {endpoint}"),
-            part: "recording into rotating files",
-            instead: "; give a file name",
-        });
-    }
     let injects = endpoint.scheme == Scheme::If;
     let options = Reading::new(&endpoint, &[COMMON, SHAPING, kind.keys])?;
     let name = options.value("name", |text| Ok(text.to_owned()))?;
+    let recording = record::recording(&endpoint, &options)?;
+    let file = recording.as_ref().map_or(&*endpoint.address, |recording| recording.template.text());
     Ok(SinkSpec {
         name: name.unwrap_or_else(|| endpoint.to_string()).into(),
         format: match options.value("format", plan::format)? {
             Some(format) if !injects => Some(format),
-            _ => default_format(&endpoint),
+            _ => default_format(endpoint.scheme, file),
         },
         on_slow: options.value("on-slow", plan::on_slow)?,
         history: options.value("history", plan::history)?.unwrap_or(History::None),
@@ -296,18 +292,20 @@ pub fn spec(endpoint: Endpoint) -> Result<SinkSpec, PlanError> {
             },
             force: options.value("force", plan::yes_no)?.unwrap_or(false),
         },
+        recording,
         endpoint,
     })
 }
 
-/// The format an endpoint has by itself; `None` for standard output, which takes the source's.
-fn default_format(endpoint: &Endpoint) -> Option<Format> {
-    match endpoint.scheme {
+/// The format an endpoint has by itself, a file by its extension; `None` for standard output, which takes
+/// the source's.
+fn default_format(scheme: Scheme, file: &str) -> Option<Format> {
+    match scheme {
         Scheme::Stdio => None,
         // To itself: all that there is of a packet's time.
         Scheme::If => Some(Format::PcapNs),
         Scheme::File => {
-            let path = endpoint.address.trim_end_matches(".gz").trim_end_matches(".zst");
+            let path = file.trim_end_matches(".gz").trim_end_matches(".zst");
             Some(if path.ends_with(".pcapng") || path.ends_with(".ntar") {
                 Format::PcapNg
             } else {
