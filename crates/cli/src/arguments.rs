@@ -28,6 +28,8 @@ pub(crate) struct Arguments {
     pub(crate) stats_json: bool,
     /// The file that says all this, under `run`.
     pub(crate) config: Option<PathBuf>,
+    /// Who to become, where root started us.
+    pub(crate) user: Option<String>,
 }
 
 /// What is to be done.
@@ -316,6 +318,9 @@ fn with_sources(verb: &'static str, about: &'static str, required: bool) -> Comm
                 .help("Say less: only warnings; twice: only errors"),
         )
         .arg(Arg::new("verbose").short('v').action(ArgAction::Count).help("Say more"))
+        .arg(text("user", "user", "NAME[:GROUP]").help(
+            "Started as root: become this user at once; root keeps all rights [default: pcaphub if there is one, else nobody]",
+        ))
         .arg(
             text("log-format", "log-format", "FORMAT")
                 .value_parser(value_parser!(LogFormat))
@@ -441,6 +446,7 @@ fn arguments(matches: &ArgMatches) -> Result<Arguments, PlanError> {
         log_format: matches.get_one("log-format").copied().unwrap_or(LogFormat::Text),
         stats_json: matches.contains_id("stats"),
         config: None,
+        user: matches.get_one("user").cloned(),
     })
 }
 

@@ -6,6 +6,8 @@ use pcaphub::config::LoadError;
 use pcaphub::escape::escaped;
 use pcaphub::hub::HubError;
 use pcaphub::plan::PlanError;
+#[cfg(target_os = "linux")]
+use pcaphub::privilege::PrivilegeError;
 use tracing::Level;
 
 use crate::logging;
@@ -77,6 +79,8 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
         Some(HubError::Source(source)) if source.usage => USAGE,
         Some(_) => FAILED,
         None if error.is::<PlanError>() => USAGE,
+        #[cfg(target_os = "linux")]
+        None if error.is::<PrivilegeError>() => NO_PERMISSION,
         None => FAILED,
     };
     if code == USAGE && !logging::is_json() {

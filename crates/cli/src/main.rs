@@ -9,6 +9,7 @@ mod interfaces;
 mod logging;
 mod print_config;
 mod manual;
+mod privilege;
 mod progress;
 mod record;
 mod run;

@@ -67,5 +67,6 @@ fn config(arguments: &Arguments) -> Config {
         LogFormat::Json => config::LogFormat::Json,
     };
     config.stats_json = arguments.stats_json;
+    config.user = arguments.user.clone();
     config
 }

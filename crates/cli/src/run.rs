@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgMatches, Command, value_parser};
 use pcaphub::config::{self, Config, Filters, LoadError, LogLevel};
-use pcaphub::opener::System;
+use pcaphub::opener::{Found, Kind, Opener, System};
+use pcaphub::plan::Plan;
 use tracing::Level;
 
 use crate::arguments::{Arguments, Verb};
@@ -67,6 +68,7 @@ pub(crate) fn arguments(matches: &ArgMatches) -> Result<Arguments, LoadError> {
         stats_json: config.stats_json,
         plan: config.plan,
         config: Some(file),
+        user: config.user,
     })
 }
 
@@ -77,6 +79,19 @@ fn load(file: &Path) -> Result<Config, LoadError> {
         logging::tell(Level::WARN, &format!("pcaphub: {note}"));
     }
     Ok(config)
+}
+
+/// What the file names now, for who opens on behalf of somebody else: with its own rights, and without
+/// a look at the filters.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn named(file: &Path) -> Result<Plan, String> {
+    let again = |found: Found| found.kind == Kind::File;
+    if !System.look(file).is_ok_and(again) {
+        return Err(format!("{}: only a regular file can be read again", file.display()));
+    }
+    config::load(file, &System, Filters::Keep).map(|config| config.plan).map_err(|error| error.to_string())
 }
 
 /// What `-q` and `-v` would say for a level.

@@ -1,17 +1,18 @@
 //! Runs a hub for a command line: runtime, signals, progress, summary, exit code.
 
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use pcaphub::event::Events;
 use pcaphub::hub::{self, Outcome};
 use pcaphub::inherited::Inherited;
-use pcaphub::opener::System;
+use pcaphub::plan::Plan;
 use pcaphub::shutdown::{Phase, shutdown};
 use tracing::Level;
 
 use crate::arguments::{Arguments, Verb};
-use crate::{exit, help, logging, progress, service, signals, summary};
+use crate::logging::LogFormat;
+use crate::privilege::{self, Rights};
+use crate::{exit, help, logging, progress, run, service, signals, summary};
 
 /// Runs until the sources have ended or a signal comes.
 ///
@@ -19,22 +20,41 @@ use crate::{exit, help, logging, progress, service, signals, summary};
 /// What could not be set up.
 pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let inherited = service::inherited()?;
+    let plan = || named(&arguments);
+    let (user, config) = (arguments.user.as_deref(), arguments.config.as_deref());
+    let json = arguments.log_format == LogFormat::Json;
+    // Before there is any thread: it holds for those that come.
+    let mut rights = privilege::arrange(user, json, config, &plan)?;
     logging::start(arguments.log_format, arguments.verbosity);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let outcome = runtime.block_on(serve(&arguments, inherited));
+    let outcome = runtime.block_on(serve(&arguments, inherited, &mut rights));
     // Threads that block in a read cannot be waited for.
     runtime.shutdown_background();
+    rights.end();
     logging::flush();
     let (outcome, stopped) = outcome?;
     finish(&arguments, &outcome, stopped);
     Ok(if outcome.errors.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) })
 }
 
-async fn serve(arguments: &Arguments, inherited: Vec<Inherited>) -> anyhow::Result<(Outcome, bool)> {
+/// What may be opened: what the command line names, or what its configuration file names now.
+fn named(arguments: &Arguments) -> Result<Plan, String> {
+    match &arguments.config {
+        Some(file) => run::named(file),
+        None => Ok(arguments.plan.clone()),
+    }
+}
+
+async fn serve(
+    arguments: &Arguments,
+    inherited: Vec<Inherited>,
+    rights: &mut Rights,
+) -> anyhow::Result<(Outcome, bool)> {
     let (trigger, shutdown) = shutdown();
     let stopping = shutdown.clone();
     let signals = signals::catch()?;
-    let opener = service::opener(inherited, Arc::new(System))?;
+    rights.watch()?;
+    let opener = service::opener(inherited, rights.opener.clone())?;
     let hub = hub::open(arguments.plan.clone(), opener.clone(), Events::default(), shutdown)?;
     service::warn_of_unused(&opener);
     signals::heed(signals, trigger, hub.books(), arguments.stats_json);

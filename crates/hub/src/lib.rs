@@ -31,6 +31,10 @@ pub mod framing;
 pub mod plan;
 pub mod filter;
 pub mod source;
+#[cfg(target_os = "linux")]
+pub mod privilege;
+#[cfg(target_os = "linux")]
+pub mod helper;
 pub mod intake;
 pub mod reading;
 pub mod ingest;

@@ -6,6 +6,7 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
@@ -16,7 +17,7 @@ use std::time::Duration;
 use pcaphub_sys::{Device, Injector, Layer, PacketSocket, Tap};
 use rustix::fs::OFlags;
 use rustix::process::{Pid, Signal, kill_process_group};
-use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 
 use crate::directory::{Directory, Folder};
 
@@ -168,10 +169,10 @@ pub trait Wire: Send {
 }
 
 /// An interface that there is.
-struct Interface {
-    name: String,
-    mtu: usize,
-    injector: Injector,
+pub(crate) struct Interface {
+    pub(crate) name: String,
+    pub(crate) mtu: usize,
+    pub(crate) injector: Injector,
 }
 
 impl Interface {
@@ -242,27 +243,11 @@ pub fn set_keepalive(socket: SockRef<'_>, time: Duration) -> io::Result<()> {
 
 impl Opener for System {
     fn read_file(&self, path: &Path) -> io::Result<File> {
-        let file = File::open(path)?;
-        if file.metadata()?.is_dir() {
-            return Err(io::Error::from(io::ErrorKind::IsADirectory));
-        }
-        Ok(file)
+        read_with(path, OFlags::empty())
     }
 
     fn write_file(&self, path: &Path) -> io::Result<File> {
-        let nofollow = OFlags::NOFOLLOW.bits() as i32;
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).mode(0o600).custom_flags(nofollow);
-        let file = options.open(path)?;
-        let metadata = file.metadata()?;
-        if metadata.is_file() && metadata.nlink() > 1 {
-            return Err(io::Error::other("it has several hard links; give another name"));
-        }
-        if metadata.is_file() {
-            // Not before the check: what it refuses must stay as it is.
-            file.set_len(0)?;
-        }
-        Ok(file)
+        write_with(path, OFlags::empty())
     }
 
     fn directory(&self, path: &Path) -> io::Result<Box<dyn Directory>> {
@@ -295,15 +280,17 @@ impl Opener for System {
     }
 
     fn connect_unix(&self, path: &Path) -> io::Result<UnixStream> {
-        let stream = UnixStream::connect(path)?;
-        stream.set_nonblocking(true)?;
-        Ok(stream)
+        // Where the other side's queue is full this fails at once: whoever asks tries again.
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        socket.connect(&SockAddr::unix(path)?)?;
+        Ok(UnixStream::from(OwnedFd::from(socket)))
     }
 
     fn listen_unix(&self, path: &Path) -> io::Result<UnixListener> {
         if let Ok(metadata) = std::fs::symlink_metadata(path) {
             let abandoned = metadata.file_type().is_socket()
-                && UnixStream::connect(path).is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused);
+                && self.connect_unix(path).is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused);
             if !abandoned {
                 return Err(io::Error::from(io::ErrorKind::AddrInUse));
             }
@@ -372,4 +359,30 @@ pub fn command(argv: &[String], pipe: Pipe) -> io::Result<Command> {
         Pipe::Stdin => command.stdin(Stdio::piped()).stdout(Stdio::null()),
     };
     Ok(command)
+}
+
+/// See [`Opener::read_file`]; `flags` are added to those of the system call.
+pub(crate) fn read_with(path: &Path, flags: OFlags) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(path)?;
+    if file.metadata()?.is_dir() {
+        return Err(io::Error::from(io::ErrorKind::IsADirectory));
+    }
+    Ok(file)
+}
+
+/// See [`Opener::write_file`]; `flags` are added to those of the system call.
+pub(crate) fn write_with(path: &Path, flags: OFlags) -> io::Result<File> {
+    let flags = (flags | OFlags::NOFOLLOW).bits() as i32;
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).mode(0o600).custom_flags(flags);
+    let file = options.open(path)?;
+    let metadata = file.metadata()?;
+    if metadata.is_file() && metadata.nlink() > 1 {
+        return Err(io::Error::other("it has several hard links; give another name"));
+    }
+    if metadata.is_file() {
+        // Not before the check: what it refuses must stay as it is.
+        file.set_len(0)?;
+    }
+    Ok(file)
 }

@@ -39,6 +39,8 @@ pub struct Config {
     pub log_format: LogFormat,
     /// Whether counts are printed as JSON.
     pub stats_json: bool,
+    /// Who to become where root starts us, as `NAME[:GROUP]`; `None`: the default.
+    pub user: Option<String>,
     /// What is odd and no error, to be told; `FILE:LINE:COLUMN: ` stands before it where it has a place.
     pub notes: Vec<String>,
     sources: Vec<(usize, usize)>,
@@ -63,6 +65,7 @@ impl Default for Config {
             log_level: LogLevel::Info,
             log_format: LogFormat::Text,
             stats_json: false,
+            user: None,
             notes: Vec::new(),
             sources: Vec::new(),
             sinks: Vec::new(),
@@ -73,7 +76,8 @@ impl Default for Config {
 impl PartialEq for Config {
     /// Whether they say the same, wherever it stands.
     fn eq(&self, other: &Self) -> bool {
-        let said = |config: &Config| (config.log_level, config.log_format, config.stats_json);
+        let said =
+            |config: &Config| (config.log_level, config.log_format, config.stats_json, config.user.clone());
         self.plan == other.plan && said(self) == said(other)
     }
 }

@@ -148,6 +148,16 @@ pub const SETTINGS: &[Setting] = &[
         shown: |config| config.stats_json.then(|| "json".into()),
     },
     Setting {
+        table: Table::Top,
+        name: "user",
+        help: "started as root: become this user, NAME or NAME:GROUP, at once; root keeps all rights",
+        set: |config, text| {
+            config.user = Some(text.to_owned());
+            Ok(())
+        },
+        shown: |config| config.user.clone(),
+    },
+    Setting {
         table: Table::Log,
         name: "level",
         help: "error, warn, info, debug or trace",

@@ -194,6 +194,13 @@ impl PacketSocket {
     }
 }
 
+impl From<OwnedFd> for PacketSocket {
+    /// A packet socket that another process opened.
+    fn from(descriptor: OwnedFd) -> Self {
+        PacketSocket { descriptor: Arc::new(descriptor) }
+    }
+}
+
 impl AsFd for PacketSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.descriptor.as_fd()

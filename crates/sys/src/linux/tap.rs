@@ -3,7 +3,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixDatagram;
 
@@ -57,6 +57,16 @@ impl Tap {
         up.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
         set(libc::SIOCSIFFLAGS, up)?;
         Ok(tap)
+    }
+
+    /// An interface that another process made: what [`into_parts`](Self::into_parts) gave there.
+    pub fn from_parts(file: OwnedFd, mtu: usize) -> Self {
+        Tap { file: file.into(), mtu }
+    }
+
+    /// What another process needs to go on with it: the interface lives as long as the descriptor.
+    pub fn into_parts(self) -> (OwnedFd, usize) {
+        (self.file.into(), self.mtu)
     }
 
     /// Octets that the network layer of a packet may have.

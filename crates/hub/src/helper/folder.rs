@@ -1,0 +1,174 @@
+//! A directory that the helper opened: a process of its own does what is asked there, so that a slow
+//! disk holds up nobody else.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use rustix::net::{RecvFlags, SendFlags};
+use serde::{Deserialize, Serialize};
+
+use super::message::{self, Failure, REQUEST};
+use crate::directory::{Directory, Entry, Folder};
+
+/// What is asked for; by [`Directory`].
+#[derive(Debug, Serialize, Deserialize)]
+enum Wish {
+    Create(String),
+    Reopen(String),
+    Publish(String, String),
+    Remove(String),
+    List,
+    Free,
+    IsShared,
+}
+
+/// What comes back.
+#[derive(Debug, Serialize, Deserialize)]
+enum Outcome {
+    Done,
+    Octets(u64),
+    Shared(bool),
+    /// Some files: name, octets, nanoseconds since 1970. None are the end of the list.
+    Files(Vec<(String, u64, u64)>),
+    Failed(Failure),
+}
+
+/// Files in one message: with the longest names, each octet escaped, they fit.
+const TOGETHER: usize = 50;
+
+/// Opens a directory and answers with the descriptor by which it is asked from then on; and
+/// serves until nobody has that any more.
+pub(super) fn serve(path: &Path, answer: impl Fn(io::Result<OwnedFd>)) {
+    let opened = Folder::open(path).and_then(|folder| Ok((folder, message::pair()?)));
+    let (folder, (ours, theirs)) = match opened {
+        Ok(opened) => opened,
+        Err(error) => return answer(Err(error)),
+    };
+    answer(Ok(theirs));
+    let mut buffer = vec![0; REQUEST];
+    loop {
+        let Ok((length @ 1.., _)) = message::receive(&ours, &mut buffer, RecvFlags::empty()) else { return };
+        let wish = buffer.get(..length).and_then(|octets| serde_json::from_slice(octets).ok());
+        let wish = wish.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput));
+        let granted = wish.and_then(|wish| grant(&folder, &ours, wish));
+        let failed = |error| (Outcome::Failed(Failure::from(&error)), None);
+        let (result, file) = granted.unwrap_or_else(failed);
+        if tell(&ours, &result, file.as_ref()).is_err() {
+            return;
+        }
+    }
+}
+
+fn grant(folder: &Folder, ours: &OwnedFd, wish: Wish) -> io::Result<(Outcome, Option<File>)> {
+    let done = |()| (Outcome::Done, None);
+    match wish {
+        Wish::Create(name) => folder.create(&name).map(|file| (Outcome::Done, Some(file))),
+        Wish::Reopen(name) => folder.reopen(&name).map(|file| (Outcome::Done, Some(file))),
+        Wish::Publish(part, name) => folder.publish(&part, &name).map(done),
+        Wish::Remove(name) => folder.remove(&name).map(done),
+        Wish::Free => folder.free().map(|octets| (Outcome::Octets(octets), None)),
+        Wish::IsShared => folder.is_shared().map(|shared| (Outcome::Shared(shared), None)),
+        Wish::List => {
+            for entries in folder.list(&|_| true)?.chunks(TOGETHER) {
+                let nanos = |entry: &Entry| {
+                    let since = entry.modified.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+                    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+                };
+                let files = entries.iter().map(|entry| (entry.name.clone(), entry.octets, nanos(entry)));
+                tell(ours, &Outcome::Files(files.collect()), None)?;
+            }
+            Ok((Outcome::Files(Vec::new()), None))
+        }
+    }
+}
+
+fn tell(ours: &OwnedFd, result: &Outcome, file: Option<&File>) -> io::Result<()> {
+    let descriptors: Vec<BorrowedFd<'_>> = file.iter().map(|file| file.as_fd()).collect();
+    message::send(ours.as_fd(), &serde_json::to_vec(result)?, &descriptors, SendFlags::empty())
+}
+
+/// A directory, as the main process has it.
+#[derive(Debug)]
+pub(super) struct RemoteFolder(OwnedFd);
+
+impl RemoteFolder {
+    pub(super) fn new(control: OwnedFd) -> Self {
+        RemoteFolder(control)
+    }
+
+    fn ask(&self, wish: &Wish) -> io::Result<(Outcome, Option<File>)> {
+        message::send(self.0.as_fd(), &serde_json::to_vec(wish)?, &[], SendFlags::empty())
+            .map_err(|error| if error.kind() == io::ErrorKind::BrokenPipe { super::gone() } else { error })?;
+        self.hear()
+    }
+
+    fn hear(&self) -> io::Result<(Outcome, Option<File>)> {
+        let mut buffer = vec![0; REQUEST];
+        let (length, descriptors) = message::receive(&self.0, &mut buffer, RecvFlags::empty())?;
+        match buffer.get(..length).filter(|octets| !octets.is_empty()) {
+            None => Err(super::gone()),
+            Some(octets) => match serde_json::from_slice(octets)? {
+                Outcome::Failed(failure) => Err(failure.into()),
+                result => Ok((result, descriptors.into_iter().next().map(File::from))),
+            },
+        }
+    }
+
+    fn file(&self, wish: &Wish) -> io::Result<File> {
+        self.ask(wish)?.1.ok_or_else(super::gone)
+    }
+}
+
+impl Directory for RemoteFolder {
+    fn create(&self, name: &str) -> io::Result<File> {
+        self.file(&Wish::Create(name.into()))
+    }
+
+    fn reopen(&self, name: &str) -> io::Result<File> {
+        self.file(&Wish::Reopen(name.into()))
+    }
+
+    fn publish(&self, part: &str, name: &str) -> io::Result<()> {
+        self.ask(&Wish::Publish(part.into(), name.into())).map(drop)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.ask(&Wish::Remove(name.into())).map(drop)
+    }
+
+    fn list(&self, wanted: &dyn Fn(&str) -> bool) -> io::Result<Vec<Entry>> {
+        let mut entries = Vec::new();
+        let mut heard = self.ask(&Wish::List)?.0;
+        loop {
+            match heard {
+                Outcome::Files(files) if files.is_empty() => return Ok(entries),
+                Outcome::Files(files) => {
+                    let files = files.into_iter().filter(|(name, ..)| wanted(name));
+                    entries.extend(files.map(|(name, octets, nanos)| {
+                        let modified = SystemTime::UNIX_EPOCH + Duration::from_nanos(nanos);
+                        Entry { name, octets, modified }
+                    }));
+                }
+                _ => return Err(super::gone()),
+            }
+            heard = self.hear()?.0;
+        }
+    }
+
+    fn free(&self) -> io::Result<u64> {
+        match self.ask(&Wish::Free)?.0 {
+            Outcome::Octets(octets) => Ok(octets),
+            _ => Err(super::gone()),
+        }
+    }
+
+    fn is_shared(&self) -> io::Result<bool> {
+        match self.ask(&Wish::IsShared)?.0 {
+            Outcome::Shared(shared) => Ok(shared),
+            _ => Err(super::gone()),
+        }
+    }
+}

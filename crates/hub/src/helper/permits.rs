@@ -1,0 +1,131 @@
+//! What the operator named, and so may be opened; everything else is refused.
+
+use std::collections::BTreeSet;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+
+use super::message::Request;
+use crate::endpoint::{Endpoint, Scheme};
+use crate::plan::Plan;
+use crate::source::exec_argv;
+
+/// What may be opened. Names are compared as they were written; what they lead to is looked up each
+/// time, as it would be without a helper.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Permits {
+    read: BTreeSet<PathBuf>,
+    write: BTreeSet<PathBuf>,
+    directories: BTreeSet<PathBuf>,
+    connect: BTreeSet<PathBuf>,
+    listen_unix: BTreeSet<PathBuf>,
+    /// `HOST:PORT`
+    listen_tcp: BTreeSet<String>,
+    capture: BTreeSet<String>,
+    inject: BTreeSet<String>,
+    taps: BTreeSet<String>,
+    commands: BTreeSet<Vec<String>>,
+}
+
+/// Options whose value is a file that is read.
+const FILES: &[&str] = &["cert", "key", "ca", "client-ca"];
+
+impl Permits {
+    /// What a plan names.
+    pub fn of(plan: &Plan) -> Self {
+        let mut permits = Permits::default();
+        for source in &plan.sources {
+            permits.enter(&source.endpoint);
+            let address = &source.endpoint.address;
+            match source.endpoint.scheme {
+                Scheme::File => drop(permits.read.insert(address.into())),
+                Scheme::If => drop(permits.capture.insert(address.clone())),
+                _ => {}
+            }
+        }
+        for sink in &plan.sinks {
+            permits.enter(&sink.endpoint);
+            let address = &sink.endpoint.address;
+            match sink.endpoint.scheme {
+                Scheme::File if address.ends_with('/') => drop(permits.directories.insert(address.into())),
+                Scheme::File => drop(permits.write.insert(address.into())),
+                Scheme::If if sink.injection.create_tap => drop(permits.taps.insert(address.clone())),
+                Scheme::If => drop(permits.inject.insert(address.clone())),
+                _ => {}
+            }
+        }
+        permits
+    }
+
+    /// Also this file, to be read.
+    #[must_use]
+    pub fn reading(mut self, path: impl Into<PathBuf>) -> Self {
+        self.read.insert(path.into());
+        self
+    }
+
+    /// What an endpoint names wherever it stands.
+    fn enter(&mut self, endpoint: &Endpoint) {
+        let address = &endpoint.address;
+        match endpoint.scheme {
+            Scheme::Unix => drop(self.connect.insert(address.into())),
+            Scheme::UnixListen => drop(self.listen_unix.insert(address.into())),
+            Scheme::TcpListen | Scheme::TlsListen => drop(self.listen_tcp.insert(address.clone())),
+            // One that cannot be read is refused where it is opened.
+            Scheme::Exec | Scheme::Sh => self.commands.extend(exec_argv(endpoint)),
+            _ => {}
+        }
+        self.read.extend(FILES.iter().filter_map(|key| endpoint.option(key)).map(PathBuf::from));
+    }
+
+    /// Also what `others` permit.
+    pub(super) fn extend(&mut self, others: &Permits) {
+        let Permits {
+            read,
+            write,
+            directories,
+            connect,
+            listen_unix,
+            listen_tcp,
+            capture,
+            inject,
+            taps,
+            commands,
+        } = others.clone();
+        self.directories.extend(directories);
+        self.read.extend(read);
+        self.write.extend(write);
+        self.connect.extend(connect);
+        self.listen_unix.extend(listen_unix);
+        self.listen_tcp.extend(listen_tcp);
+        self.capture.extend(capture);
+        self.inject.extend(inject);
+        self.taps.extend(taps);
+        self.commands.extend(commands);
+    }
+
+    /// Whether a request is for something that was named.
+    pub fn allow(&self, request: &Request) -> bool {
+        let named = |set: &BTreeSet<PathBuf>, path: &Path| set.contains(path);
+        match request {
+            Request::Read(path) => named(&self.read, path),
+            Request::Write(path) => named(&self.write, path),
+            Request::Directory(path) => named(&self.directories, path),
+            Request::Look(path) => {
+                [&self.read, &self.write, &self.directories].iter().any(|set| named(set, path))
+            }
+            Request::ListenTcp(address) => self.listens(*address),
+            Request::ConnectUnix(path) => named(&self.connect, path),
+            Request::ListenUnix(path) | Request::RemoveUnix(path) => named(&self.listen_unix, path),
+            Request::Capture { interface, .. } => self.capture.contains(interface),
+            Request::Inject(interface) => self.inject.contains(interface),
+            Request::Tap(interface) => self.taps.contains(interface),
+            Request::Spawn { argv, .. } => self.commands.contains(argv),
+            Request::Renew | Request::Settle => true,
+        }
+    }
+
+    fn listens(&self, address: SocketAddr) -> bool {
+        let is = |text: &String| text.to_socket_addrs().is_ok_and(|mut list| list.any(|one| one == address));
+        self.listen_tcp.iter().any(is)
+    }
+}
