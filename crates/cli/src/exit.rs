@@ -80,6 +80,8 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
         Some(_) => FAILED,
         None if error.is::<PlanError>() => USAGE,
         #[cfg(target_os = "linux")]
+        None if matches!(error.downcast_ref(), Some(PrivilegeError::Unknown(..))) => USAGE,
+        #[cfg(target_os = "linux")]
         None if error.is::<PrivilegeError>() => NO_PERMISSION,
         None => FAILED,
     };
