@@ -39,10 +39,15 @@ static LEVEL: OnceLock<reload::Handle<Targets, Registry>> = OnceLock::new();
 /// How lines look, once logging has started.
 static STYLE: RwLock<Option<Style>> = RwLock::new(None);
 
+/// How lines will look; for what is told before logging starts.
+pub(crate) fn dress(format: LogFormat) {
+    *STYLE.write().unwrap_or_else(PoisonError::into_inner) = Some(Style::of_stderr(format));
+}
+
 /// Sends events to standard error. `verbosity` 0 shows who came and went; negative is quieter.
 pub(crate) fn start(format: LogFormat, verbosity: i8) {
-    let style = Style::of_stderr(format);
-    *STYLE.write().unwrap_or_else(PoisonError::into_inner) = Some(style.clone());
+    dress(format);
+    let style = style();
     let (level, handle) = reload::Layer::new(targets(verbosity));
     let _ = LEVEL.set(handle);
     let lines = Lines::to_stderr(style.clone());

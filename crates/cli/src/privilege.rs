@@ -28,17 +28,16 @@ pub(crate) struct Rights {
 /// There is no such user; or the system refuses, and we must not go on.
 pub(crate) fn arrange(
     user: Option<&str>,
-    json: bool,
     config: Option<&Path>,
     plan: &dyn Fn() -> Result<Plan, String>,
 ) -> anyhow::Result<Rights> {
     #[cfg(target_os = "linux")]
     {
-        linux::arrange(user, json, config, plan)
+        linux::arrange(user, config, plan)
     }
     #[cfg(not(target_os = "linux"))]
     {
-        let _ = (user, json, config, plan);
+        let _ = (user, config, plan);
         Ok(Rights::ours(Vec::new()))
     }
 }
@@ -81,12 +80,13 @@ impl Rights {
 
 #[cfg(target_os = "linux")]
 mod linux {
-    use std::io::{self, Write};
+    use std::io;
     use std::os::fd::OwnedFd;
     use std::path::Path;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
 
+    use pcaphub::escape::escaped;
     use pcaphub::helper::{Helper, Permits, Remote, joined};
     use pcaphub::plan::Plan;
     use pcaphub::privilege::{Identity, give_up};
@@ -97,6 +97,7 @@ mod linux {
     use tracing::Level;
 
     use super::Rights;
+    use crate::logging;
 
     /// The helper, as the main process knows it.
     pub(super) struct Forked {
@@ -112,7 +113,6 @@ mod linux {
 
     pub(super) fn arrange(
         user: Option<&str>,
-        json: bool,
         config: Option<&Path>,
         plan: &dyn Fn() -> Result<Plan, String>,
     ) -> anyhow::Result<Rights> {
@@ -136,7 +136,6 @@ mod linux {
             pcaphub_sys::Forked::Child => {
                 // So that it sees that we are gone.
                 drop(remote);
-                let tell = |what: &str| tell(what, json);
                 serve(Helper { socket, permits, renew: &named, tell: &tell });
                 std::process::exit(0);
             }
@@ -169,20 +168,12 @@ mod linux {
     }
 
     /// Says something, unless nobody reads: that must hold up nothing.
-    fn tell(what: &str, json: bool) {
-        let what = pcaphub::escape::escaped(what, 1000).to_string();
-        let line = match json {
-            true => {
-                serde_json::json!({ "level": "WARN", "fields": { "message": format!("helper: {what}") } })
-                    .to_string()
-            }
-            false => format!(" WARN helper: {what}"),
-        };
-        let mut stderr = io::stderr();
+    fn tell(what: &str) {
+        let stderr = io::stderr();
         let mut polled = [PollFd::new(&stderr, PollFlags::OUT)];
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
         if poll(&mut polled, Some(&now)) == Ok(1) {
-            let _ = stderr.write_all(format!("{line}\n").as_bytes());
+            logging::tell(Level::WARN, &escaped(&format!("helper: {what}"), 1000).to_string());
         }
     }
 

@@ -10,7 +10,6 @@ use pcaphub::shutdown::{Phase, shutdown};
 use tracing::Level;
 
 use crate::arguments::{Arguments, Verb};
-use crate::logging::LogFormat;
 use crate::privilege::{self, Rights};
 use crate::{exit, help, logging, progress, run, service, signals, summary};
 
@@ -22,9 +21,9 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let inherited = service::inherited()?;
     let plan = || named(&arguments);
     let (user, config) = (arguments.user.as_deref(), arguments.config.as_deref());
-    let json = arguments.log_format == LogFormat::Json;
+    logging::dress(arguments.log_format);
     // Before there is any thread: it holds for those that come.
-    let mut rights = privilege::arrange(user, json, config, &plan)?;
+    let mut rights = privilege::arrange(user, config, &plan)?;
     logging::start(arguments.log_format, arguments.verbosity);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(serve(&arguments, inherited, &mut rights));
