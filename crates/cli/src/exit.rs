@@ -22,12 +22,13 @@ pub(crate) const NO_PERMISSION: u8 = 77;
 /// Prints what clap says: help, or what is wrong with the command line. A word of it that could steer the
 /// terminal (a file's name from a pattern) is shown escaped, and then without colour.
 pub(crate) fn print_usage(error: &clap::Error) {
-    let plain = error.render().to_string();
-    let safe: Vec<String> = plain.lines().map(|line| escaped(line, usize::MAX)).collect();
-    if plain.lines().eq(safe.iter().map(String::as_str)) {
+    let words: Vec<_> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+    if words.iter().all(|word| escaped(word, usize::MAX) == *word) {
         let _ = error.print();
-    } else {
-        eprintln!("{}", safe.join("\n"));
+        return;
+    }
+    for line in error.render().to_string().lines() {
+        eprintln!("{}", escaped(line, usize::MAX));
     }
 }
 

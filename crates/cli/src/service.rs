@@ -153,8 +153,11 @@ async fn watch(pulse: Pulse) {
 
 /// Says it, if there is somebody to say it to. A service manager that does not listen is no reason to stop.
 fn notify(states: &[NotifyState<'_>]) {
-    if let Err(error) = send(states) {
-        tracing::warn!("the service manager cannot be told: {error}");
+    static TOLD: AtomicBool = AtomicBool::new(false);
+    if let Err(error) = send(states)
+        && !TOLD.swap(true, Ordering::Relaxed)
+    {
+        tracing::warn!("the service manager cannot be told: {error}; this is said once");
     }
 }
 
