@@ -12,7 +12,7 @@ use pcaphub::plan::{self, Plan, PlanError, Reconnect, SinkSpec, SourceSpec, Valu
 use pcaphub::{sink, source};
 
 use crate::logging::LogFormat;
-use crate::{check, completions, exit, help, interfaces, manual, print_config, record, run};
+use crate::{cert, check, completions, exit, help, interfaces, manual, print_config, record, run};
 
 /// What was asked for.
 pub(crate) struct Arguments {
@@ -40,6 +40,8 @@ pub(crate) enum Task {
     PrintConfig(Box<Arguments>),
     /// To look for mistakes in configuration files.
     Check(Vec<PathBuf>),
+    /// To make certificates, or to look at one.
+    Cert(cert::Ask),
     /// To list the interfaces.
     Interfaces(interfaces::Form),
     /// To write manual pages.
@@ -64,7 +66,7 @@ pub(crate) enum Verb {
 const NOT_BUILT: &[(&str, &str, &str)] = &[
     ("intercept", "the TLS-decrypting proxy", ""),
     ("top", "the terminal dashboard", "; send SIGUSR1 for the counts"),
-    ("ca", "TLS", ""),
+    ("ca", "the TLS-decrypting proxy", "; for certificates of listeners, see `pcaphub cert`"),
     ("extcap", "the Wireshark extcap", "; use TCP@HOST:PORT in Wireshark"),
 ];
 
@@ -83,6 +85,7 @@ pub(crate) fn parse() -> Result<Task, ExitCode> {
         ExitCode::from(if error.use_stderr() { exit::USAGE } else { 0 })
     })?;
     match matches.subcommand() {
+        Some(("cert", matches)) => return Ok(Task::Cert(cert::ask(matches))),
         Some(("interfaces", matches)) => return Ok(Task::Interfaces(interfaces::form(matches))),
         Some(("man", matches)) => return Ok(Task::Manual(manual::pages(matches))),
         Some(("completions", matches)) => {
@@ -146,6 +149,7 @@ pub(crate) fn built() -> Command {
         .subcommand(run::command())
         .subcommand(check::command())
         .subcommand(interfaces::command())
+        .subcommand(cert::command())
         .subcommand(manual::command())
         .subcommand(completions::command())
         .subcommand(
@@ -307,6 +311,11 @@ fn with_sources(verb: &'static str, about: &'static str, required: bool) -> Comm
                 .help("A client gets a header at the latest after this, assumed if need be"),
         )
         .arg(
+            text("handshake-timeout", "handshake-timeout", "TIME")
+                .default_value("5s")
+                .help("What a peer gets for its TLS handshake"),
+        )
+        .arg(
             text("drain", "drain", "TIME")
                 .default_value("5s")
                 .help("What clients get to take what is queued when the hub is told to stop"),
@@ -425,6 +434,8 @@ fn arguments(matches: &ArgMatches) -> Result<Arguments, PlanError> {
         producer_silence: option(matches, "producer-silence", plan::duration)?
             .unwrap_or(defaults.producer_silence),
         header_wait: option(matches, "header-wait", plan::duration)?.unwrap_or(defaults.header_wait),
+        handshake_timeout: option(matches, "handshake-timeout", plan::duration)?
+            .unwrap_or(defaults.handshake_timeout),
         drain: option(matches, "drain", plan::duration)?.unwrap_or(defaults.drain),
     };
     let plan = Plan {
@@ -850,7 +861,7 @@ mod tests {
     fn what_is_not_built_names_the_missing_part() {
         let error = |line: &[&str]| plan_of(line).unwrap_err();
         assert!(error(&["serve", "x", "--web"]).contains("dashboard"));
-        assert!(error(&["serve", "tls://x"]).contains("TLS"));
+        assert!(error(&["serve", "nats://x"]).contains("message bus"));
         assert!(error(&["serve", "x", "--config", "y.toml"]).contains("pcaphub run FILE"));
     }
 

@@ -1,6 +1,7 @@
 //! The `pcaphub` command: arguments into a plan, the hub run, messages for people.
 
 mod arguments;
+mod cert;
 mod check;
 mod completions;
 mod exit;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         }
         Task::PrintConfig(arguments) => print_config::run(&arguments),
         Task::Check(files) => check::run(&files),
+        Task::Cert(ask) => cert::run(&ask),
         Task::Interfaces(form) => interfaces::run(form),
         Task::Manual(pages) => manual::run(&pages),
         Task::Completions(shell) => completions::run(shell),

@@ -19,6 +19,7 @@ use crate::{exit, help, logging, progress, run, service, signals, summary};
 /// What could not be set up.
 pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let inherited = service::inherited()?;
+    raise_descriptors();
     let plan = || named(&arguments);
     let (user, config) = (arguments.user.as_deref(), arguments.config.as_deref());
     logging::dress(arguments.log_format);
@@ -34,6 +35,20 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let (outcome, stopped) = outcome?;
     finish(&arguments, &outcome, stopped);
     Ok(if outcome.errors.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) })
+}
+
+/// Descriptors that are asked for, as far as the hard limit allows: clients, producers and handshakes
+/// under way have one each, and the usual soft limit is 1,024.
+const DESCRIPTORS: u64 = 65_536;
+
+fn raise_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let (Some(current), most) = (limit.current, limit.maximum.unwrap_or(DESCRIPTORS)) else { return };
+    if current < most.min(DESCRIPTORS) {
+        // Where it is refused, what there is must do.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(most.min(DESCRIPTORS)), ..limit });
+    }
 }
 
 /// What may be opened: what the command line names, or what its configuration file names now.

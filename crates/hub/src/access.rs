@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::Notify;
 
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Scheme};
 use crate::event::{Event, Events};
 use crate::limits::Limits;
 use crate::opener::Opener;
@@ -73,11 +73,12 @@ pub fn listen(
         .map_err(|error| refused(format!("cannot listen on {}: {error}", endpoint.address), false))?
         .collect();
     let exposed = addresses.iter().find(|address| !address.ip().to_canonical().is_loopback());
-    if let (Some(address), None) = (exposed, &access.allow) {
+    let plain = endpoint.scheme != Scheme::TlsListen;
+    if let (true, Some(address), None) = (plain, exposed, &access.allow) {
         let why = format!(
             "{address} is not loopback, and PCAP-over-IP has neither encryption nor a password: \
              say who may connect, e.g. allow=192.168.1.0/24 (--allow 192.168.1.0/24 with serve), \
-             allow=any if everyone may; encryption (tls-listen://) is not built yet, so put stunnel, ssh or a VPN before it"
+             allow=any if everyone may; or encrypt: tls-listen:// with the certificates that `pcaphub cert new` makes"
         );
         return Err(refused(why, true));
     }

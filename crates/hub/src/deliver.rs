@@ -13,6 +13,7 @@ use tokio::time::{Interval, MissedTickBehavior};
 
 use crate::access::{Clients, Doubt};
 use crate::pen::{Left, Pen};
+use crate::tls::{TlsReader, TlsWriter, looks_like_hello};
 
 /// How long a peer gets to close its side after we have closed ours, before it is left alone.
 const LINGER: Duration = Duration::from_millis(500);
@@ -34,8 +35,35 @@ impl Peer for tcp::ReadHalf<'_> {
         pcaphub_sys::peer_state(self.as_ref()).ok()
     }
 }
+impl Peer for TlsReader {
+    fn state(&self) -> Option<PeerState> {
+        TlsReader::state(self)
+    }
+}
 impl Peer for unix::ReadHalf<'_> {}
 impl Peer for tokio::io::Empty {}
+
+/// The side of a connection that we write to.
+pub trait Writer: AsyncWrite + Unpin {
+    /// Octets of a write that had to wait which are taken nevertheless: the same are to be given again.
+    fn taken(&self) -> usize {
+        0
+    }
+}
+
+impl Writer for tcp::WriteHalf<'_> {}
+impl Writer for TlsWriter {
+    fn taken(&self) -> usize {
+        TlsWriter::taken(self)
+    }
+}
+impl Writer for unix::WriteHalf<'_> {}
+impl Writer for tokio::process::ChildStdin {}
+impl<W: Writer> Writer for &mut W {
+    fn taken(&self) -> usize {
+        W::taken(self)
+    }
+}
 
 /// Whether a peer in this state is gone without a word: something is due to it, and it has
 /// acknowledged nothing for `patience`.
@@ -54,6 +82,27 @@ pub struct Care<'a> {
     pub patience: Duration,
     /// Who may need its place, once it has closed its sending side.
     pub clients: Option<&'a Clients>,
+    /// Whether it may have taken us for a TLS server.
+    pub greeting: Greeting,
+}
+
+/// What is thought of a TLS handshake among what a peer sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Greeting {
+    /// Nothing: it is data like any other.
+    Ignored,
+    /// It expects what it does not get here, and is sent away.
+    Refused,
+}
+
+/// Why a peer that speaks TLS to a plain listener is sent away.
+#[derive(Debug, thiserror::Error)]
+#[error("it speaks TLS, and this listener does not (tls-listen:// does)")]
+pub struct SpokeTls;
+
+/// Whether that is why a peer was sent away.
+pub fn is_speaking_tls(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<SpokeTls>())
 }
 
 /// Delivers to a peer until the feed or the peer ends, or it is dead by [`is_dead`]. What the peer
@@ -62,7 +111,7 @@ pub struct Care<'a> {
 pub async fn to_peer<R, W>(pen: &mut Pen, mut reader: R, mut writer: W, care: Care<'_>) -> Left
 where
     R: Peer,
-    W: AsyncWrite + Unpin,
+    W: Writer,
 {
     let mut discard = Discard::new(care);
     loop {
@@ -80,7 +129,7 @@ where
         }
         if let Err(left) = write_once(pen, &mut reader, &mut writer, &mut discard).await {
             pen.lay_down();
-            return left;
+            return discard.said.better_reason(&mut reader, left).await;
         }
     }
 }
@@ -94,7 +143,7 @@ async fn write_once<R, W>(
 ) -> Result<(), Left>
 where
     R: Peer,
-    W: AsyncWrite + Unpin,
+    W: Writer,
 {
     let at_once = std::future::poll_fn(|cx| {
         Poll::Ready(match Pin::new(&mut *writer).poll_write_vectored(cx, &pen.slices()) {
@@ -105,7 +154,7 @@ where
     let written = match at_once.await {
         Some(written) => written,
         None => {
-            pen.rest();
+            pen.rest(writer.taken());
             tokio::select! {
                 written = std::future::poll_fn(|cx| Pin::new(&mut *writer).poll_write_vectored(cx, &pen.slices())) => written,
                 ending = std::future::poll_fn(|cx| pen.subscriber().poll_dismissed(cx)) => return Err(Left::Feed(ending)),
@@ -136,13 +185,15 @@ struct Discard<'a> {
 struct Said {
     buffer: [u8; 512],
     closed: bool,
+    greeting: Greeting,
 }
 
 impl<'a> Discard<'a> {
     fn new(care: Care<'a>) -> Self {
         let mut check = tokio::time::interval_at(tokio::time::Instant::now() + CHECK, CHECK);
         check.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Discard { said: Said { buffer: [0; 512], closed: false }, check, care, doubt: None }
+        let said = Said { buffer: [0; 512], closed: false, greeting: care.greeting };
+        Discard { said, check, care, doubt: None }
     }
 
     /// Returns when the connection is reset or its peer dead; never, if the peer only stops
@@ -178,12 +229,28 @@ async fn until_told(doubt: Option<&Doubt>) {
 }
 
 impl Said {
+    /// What it had said before it left, where that is why.
+    async fn better_reason(&mut self, reader: &mut impl Peer, left: Left) -> Left {
+        let mut said = std::pin::pin!(self.until_closed(reader));
+        let now = std::future::poll_fn(|cx| Poll::Ready(said.as_mut().poll(cx)));
+        match now.await {
+            Poll::Ready(Some(error)) if is_speaking_tls(&error) => Left::Peer(error),
+            _ => left,
+        }
+    }
+
     /// Returns when the peer stops sending, with the error if it did so by a reset.
     async fn until_closed(&mut self, reader: &mut impl Peer) -> Option<io::Error> {
         while !self.closed {
             match reader.read(&mut self.buffer).await {
                 Ok(0) => self.closed = true,
-                Ok(_) => {}
+                Ok(n) => {
+                    let first = std::mem::replace(&mut self.greeting, Greeting::Ignored);
+                    let said = self.buffer.get(..n).unwrap_or_default();
+                    if first == Greeting::Refused && looks_like_hello(said) {
+                        return Some(io::Error::other(SpokeTls));
+                    }
+                }
                 Err(error) => return Some(error),
             }
         }

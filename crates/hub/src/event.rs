@@ -49,6 +49,15 @@ pub enum Event<'a> {
     FilterUnfit { source: &'a str, why: &'a (dyn fmt::Display + Sync) },
     Snowball { source: &'a str },
     OwnTrafficCaptured { source: &'a str, why: &'a (dyn fmt::Display + Sync) },
+    HandshakeFailed { peer: &'a str, why: &'a str },
+    SpokeTls { client: &'a str },
+    EndedUnsaid { source: &'a str },
+    OpenToAll { address: &'a str },
+    Insecure { endpoint: &'a str },
+    CertificatesRenewed { endpoint: &'a str, expires: &'a str },
+    CertificatesKept { endpoint: &'a str, why: &'a str },
+    CertificateExpires { endpoint: &'a str, file: &'a str, expires: &'a str },
+    CertificateExpired { endpoint: &'a str, file: &'a str, expires: &'a str },
 }
 
 macro_rules! kinds {
@@ -103,6 +112,15 @@ kinds! {
     FilterUnfit => "filter_unfit",
     Snowball => "snowball",
     OwnTrafficCaptured => "own_traffic_captured",
+    HandshakeFailed => "handshake_failed",
+    SpokeTls => "spoke_tls",
+    EndedUnsaid => "ended_unsaid",
+    OpenToAll => "open_to_all",
+    Insecure => "insecure",
+    CertificatesRenewed => "certificates_renewed",
+    CertificatesKept => "certificates_kept",
+    CertificateExpires => "certificate_expires",
+    CertificateExpired => "certificate_expired",
 }
 
 /// What an event is about.
@@ -130,6 +148,7 @@ impl Event<'_> {
             | Event::InterfaceUp { source }
             | Event::FilterUnfit { source, .. }
             | Event::Snowball { source }
+            | Event::EndedUnsaid { source }
             | Event::OwnTrafficCaptured { source, .. } => Subject { source: Some(source), ..none },
             Event::ProducerRefused { source, peer, .. } => {
                 Subject { source: Some(source), address: Some(peer), ..none }
@@ -145,10 +164,12 @@ impl Event<'_> {
             | Event::LinkTypeMismatch { sink, .. } => Subject { sink: Some(sink), ..none },
             Event::ClientCame { client }
             | Event::ClientLeft { client, .. }
+            | Event::SpokeTls { client }
             | Event::ClientRefused { client, .. } => Subject { client: Some(client), ..none },
-            Event::Listening { address, .. } | Event::AcceptFailed { address, .. } => {
-                Subject { address: Some(address), ..none }
-            }
+            Event::HandshakeFailed { peer, .. } => Subject { address: Some(peer), ..none },
+            Event::OpenToAll { address }
+            | Event::Listening { address, .. }
+            | Event::AcceptFailed { address, .. } => Subject { address: Some(address), ..none },
             _ => none,
         }
     }
@@ -388,6 +409,58 @@ impl Events {
                 "source {}: the hub's own traffic cannot be kept out: {}; give filter= to leave it out",
                 safe(source),
                 shown(why)
+            ),
+            Event::HandshakeFailed { peer, why } => {
+                log!(warn, "no TLS connection with {}: {}", safe(peer), safe(why));
+            }
+            Event::SpokeTls { client } => log!(
+                warn,
+                "client {}: it speaks TLS, and this listener does not: let it connect to a tls-listen:// one, \
+                 or without TLS",
+                safe(client)
+            ),
+            Event::EndedUnsaid { source } => log!(
+                warn,
+                "source {}: it closed without TLS's own end, as ncat and others do; whether somebody in between \
+                 cut the stream cannot be known",
+                safe(source)
+            ),
+            Event::OpenToAll { address } => log!(
+                warn,
+                "anybody may connect to {}: it is encrypted; client-ca= or allow= say who may",
+                safe(address)
+            ),
+            Event::Insecure { endpoint } => log!(
+                error,
+                "{}: insecure=yes: whoever answers there is trusted, and can read and forge everything; \
+                 pin= or ca= protect",
+                safe(endpoint)
+            ),
+            Event::CertificatesRenewed { endpoint, expires } => log!(
+                info,
+                "{}: certificates read again, valid until {}; connections that there are stay",
+                safe(endpoint),
+                safe(expires)
+            ),
+            Event::CertificatesKept { endpoint, why } => log!(
+                error,
+                "{}: the new certificates cannot be used, so those from before stay: {}",
+                safe(endpoint),
+                safe(why)
+            ),
+            Event::CertificateExpires { endpoint, file, expires } => log!(
+                warn,
+                "{}: {} expires on {}: replace it before then; it is read again without a restart",
+                safe(endpoint),
+                safe(file),
+                safe(expires)
+            ),
+            Event::CertificateExpired { endpoint, file, expires } => log!(
+                error,
+                "{}: {} has expired on {}: connections are refused until it is replaced",
+                safe(endpoint),
+                safe(file),
+                safe(expires)
             ),
             Event::EarlyRelease { packets } => log!(
                 warn,

@@ -46,6 +46,7 @@ use crate::shutdown::{Phase, Shutdown, shutdown};
 use crate::sink::{self, Sink, SinkError, SinkKind};
 use crate::source::{self, Source, SourceError, SourceKind};
 use crate::stats::{Books, Report, SourceReport};
+use crate::tls::TlsReloader;
 
 /// Why a hub could not start.
 #[derive(Debug, Error)]
@@ -87,6 +88,7 @@ pub struct Hub {
     interfaces: Interfaces,
     opener: Arc<dyn Opener>,
     own_traffic: OwnTraffic,
+    tls: TlsReloader,
     /// Those of the sinks, each once.
     filters: Arc<[Filter]>,
     sources: Vec<(Box<dyn Source>, &'static SourceKind)>,
@@ -110,6 +112,7 @@ pub fn open(
     plan.sources = plan.sources.into_iter().flat_map(source::parts).collect();
     let filters = sink_filters(&plan)?;
     let own_traffic = OwnTraffic::new(events.clone());
+    let tls = TlsReloader::new(opener.clone(), events.clone());
     let context = source::Context {
         opener: opener.clone(),
         events: events.clone(),
@@ -117,6 +120,7 @@ pub fn open(
         limits: Arc::new(plan.limits.clone()),
         own_traffic: own_traffic.clone(),
         rings: source::rings(&plan.sources),
+        tls: tls.clone(),
     };
     let mut sources = Vec::new();
     for spec in &plan.sources {
@@ -130,8 +134,12 @@ pub fn open(
             own = private::check(spec, opener.as_ref())?;
         }
     }
-    let opening =
-        sink::Opening { opener: opener.clone(), events: events.clone(), own_traffic: own_traffic.clone() };
+    let opening = sink::Opening {
+        opener: opener.clone(),
+        events: events.clone(),
+        own_traffic: own_traffic.clone(),
+        tls: tls.clone(),
+    };
     let mut sinks = Vec::new();
     for spec in &plan.sinks {
         let kind = sink::kind(spec).ok_or_else(|| unusable(&spec.name))?;
@@ -151,6 +159,7 @@ pub fn open(
         interfaces,
         opener,
         own_traffic,
+        tls,
         filters,
         sources,
         sinks,
@@ -190,6 +199,11 @@ impl Hub {
         self.sinks.iter().flat_map(|(sink, _)| sink.listening()).collect()
     }
 
+    /// What renews the certificates of all endpoints, as SIGHUP asks for.
+    pub fn tls(&self) -> TlsReloader {
+        self.tls.clone()
+    }
+
     /// The counts, to look at while it runs.
     pub fn books(&self) -> Books {
         self.books.clone()
@@ -214,6 +228,7 @@ impl Hub {
             interfaces,
             opener,
             own_traffic,
+            tls,
             filters,
             sources,
             sinks,
@@ -304,6 +319,7 @@ impl Hub {
         let clients = Clients::new(&plan.limits);
         let announcements = Announcements::new(interfaces.clone());
         let allowance = Allowance::new(limits.private_octets());
+        tokio::spawn(tls.watch(outer.clone()));
         let mut delivering = JoinSet::new();
         for (((sink, _), spec), ring) in sinks.into_iter().zip(&plan.sinks).zip(rings) {
             let replay = replay.then(|| Replay {

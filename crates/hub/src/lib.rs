@@ -29,6 +29,7 @@ pub mod traffic;
 pub mod codec;
 pub mod framing;
 pub mod plan;
+pub mod tls;
 pub mod filter;
 pub mod source;
 #[cfg(target_os = "linux")]

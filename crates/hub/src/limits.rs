@@ -26,6 +26,8 @@ pub struct Limits {
     pub producer_silence: Duration,
     /// How long a client waits for its header while no linktype is known.
     pub header_wait: Duration,
+    /// How long a peer gets for a TLS handshake.
+    pub handshake_timeout: Duration,
     /// How long clients get to take what is queued when the hub stops.
     pub drain: Duration,
 }
@@ -42,6 +44,7 @@ impl Default for Limits {
             keepalive: Duration::from_secs(30),
             producer_silence: Duration::from_secs(30),
             header_wait: Duration::from_secs(1),
+            handshake_timeout: Duration::from_secs(5),
             drain: Duration::from_secs(5),
         }
     }
@@ -87,6 +90,17 @@ impl Limits {
     pub fn piece_octets(&self) -> usize {
         let most = self.max_clients.max(self.max_producers).max(1);
         (self.shared_octets() / 8 / most).clamp(LEAST_PIECE, MOST_PIECE)
+    }
+
+    /// TLS handshakes that may be under way at one listener: each may make the library keep a message of
+    /// 64 KiB, and all together have a sixteenth.
+    pub fn handshakes(&self) -> usize {
+        (self.max_memory / 16 / (64 << 10)).clamp(16, 512)
+    }
+
+    /// What is encrypted for a client and not yet sent: half a piece.
+    pub fn encrypted_octets(&self) -> usize {
+        self.piece_octets() / 2
     }
 
     /// What readers may have together for records that are larger than a piece.

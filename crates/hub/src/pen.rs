@@ -268,32 +268,45 @@ impl Pen {
     }
 
     /// Lets go of all chunks but the one being written: the peer does not take them now, and the
-    /// ring, which may drop them, has better use for their memory.
-    pub fn rest(&mut self) {
-        if self.laid_out <= 1 {
+    /// ring, which may drop them, has better use for their memory. `taken` octets are under way already,
+    /// and their chunks stay, too.
+    pub fn rest(&mut self, taken: usize) {
+        let keep = self.chunks_within(taken).max(1);
+        if self.laid_out <= keep {
             return;
         }
-        self.subscriber.put_back(1);
+        self.subscriber.put_back(keep);
         if self.subscriber.ring().options().on_slow == OnSlow::Wait {
             return;
         }
-        self.keep_first();
+        self.keep_first(keep);
+    }
+
+    /// Chunks of which the first `octets` that are to be written have a part.
+    fn chunks_within(&self, octets: usize) -> usize {
+        let mut end = self.offset + octets;
+        let begun = self.pieces.iter().take_while(|piece| {
+            let begins = end > 0;
+            end = end.saturating_sub(piece.octets.len());
+            begins
+        });
+        begun.filter(|piece| piece.is_chunk()).count()
     }
 
     /// Gives up everything but the chunk being written, as packets for which there is no room.
     pub fn forfeit(&mut self) {
         self.subscriber.forfeit(self.hand.len().min(1), DropReason::SinkFull);
-        self.keep_first();
+        self.keep_first(1);
     }
 
-    fn keep_first(&mut self) {
-        self.hand.truncate(1);
-        self.laid_out = self.laid_out.min(1);
+    fn keep_first(&mut self, keep: usize) {
+        self.hand.truncate(keep);
+        self.laid_out = self.laid_out.min(keep);
         let mut chunks = 0;
         // Announcements stay: an interface announced early harms nobody.
         self.pieces.retain(|piece| {
             chunks += usize::from(piece.is_chunk());
-            !piece.is_chunk() || chunks <= 1
+            !piece.is_chunk() || chunks <= keep
         });
     }
 

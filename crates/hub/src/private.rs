@@ -39,6 +39,7 @@ use crate::plan::SourceSpec;
 use crate::shutdown::{Phase, Shutdown};
 use crate::source::SourceError;
 use crate::stats::Books;
+use crate::tls::{Blocking, looks_like_hello};
 use crate::write::{OnFull, Target, WhenFull, block_on, to_writer, write_due};
 
 /// What a private feed's ring may hold. Chunks are written as they are made, so it holds one.
@@ -127,6 +128,7 @@ impl Replay {
             Ok(stream) => stream,
             Err(error) => return refused(&error.to_string()),
         };
+        let plain = stream.is_plain();
         let (done, ended) = tokio::sync::oneshot::channel::<()>();
         let (replay, client) = (self.clone(), name.clone());
         let serve = move || {
@@ -134,7 +136,9 @@ impl Replay {
             let (left, counts) =
                 replay.play_to(&client, &mut Patient { stream: &mut stream, replay: &replay });
             replay.say_farewell(&client, &left, counts, stream.unacknowledged());
-            linger(stream);
+            if linger(stream).is_some_and(|said| plain && looks_like_hello(&said)) {
+                replay.events.emit(Event::SpokeTls { client: &client });
+            }
             drop((place, memory, done));
         };
         match std::thread::Builder::new().name("client".into()).stack_size(256 << 10).spawn(serve) {
@@ -502,20 +506,33 @@ fn drain_to(pen: &mut Pen, stream: &mut dyn Write) -> io::Result<()> {
 
 /// Reads and forgets what the client sent, until it closes: unread octets would turn our close
 /// into a reset, which could overtake the last packets.
-fn linger(stream: impl Client) {
+///
+/// Returns how what it said in the clear began, if it said something.
+fn linger(mut stream: impl Client) -> Option<Vec<u8>> {
     stream.close(net::Shutdown::Write);
-    let Ok(mut reading) = stream.another() else { return };
-    let (done, ended) = std::sync::mpsc::sync_channel::<()>(1);
+    let mut reading = stream.socket().ok()?;
+    let (done, ended) = std::sync::mpsc::sync_channel::<Vec<u8>>(1);
     let discard = move || {
         let mut buffer = [0; 512];
-        while reading.read(&mut buffer).is_ok_and(|n| n > 0) {}
-        drop(done);
+        let mut said = Vec::new();
+        while let Ok(n) = reading.read(&mut buffer)
+            && n > 0
+        {
+            if said.is_empty() {
+                said.extend(buffer.iter().take(n.min(SAID)));
+            }
+        }
+        let _ = done.send(said);
     };
-    if std::thread::Builder::new().name("linger".into()).stack_size(64 << 10).spawn(discard).is_ok() {
-        let _ = ended.recv_timeout(LINGER);
-        stream.close(net::Shutdown::Both);
-    }
+    let thread = std::thread::Builder::new().name("linger".into()).stack_size(64 << 10).spawn(discard);
+    thread.ok()?;
+    let said = ended.recv_timeout(LINGER);
+    stream.close(net::Shutdown::Both);
+    said.or_else(|_| ended.recv_timeout(LINGER)).ok()
 }
+
+/// What is looked at of what a client said.
+const SAID: usize = 16;
 
 /// A client's socket, and how long it is waited for: as long as its peer is there.
 struct Patient<'a, S> {
@@ -560,19 +577,23 @@ impl<S: Client> Write for Patient<'_, S> {
 const CHECK: Duration = Duration::from_secs(2);
 
 /// A client's socket, which its thread waits for.
-pub trait Client: Read + Write + Send + Sized + 'static {
+pub trait Client: Write + Send + Sized + 'static {
+    /// What it is made of.
+    type Socket: Read + Send + 'static;
     /// The same socket, in blocking mode; a write waits for a few seconds at most.
     ///
     /// # Errors
     /// Of the system.
     fn blocking(self) -> io::Result<Self>;
-    /// Another handle of it.
+    /// Another handle of the socket itself.
     ///
     /// # Errors
     /// Of the system.
-    fn another(&self) -> io::Result<Self>;
+    fn socket(&self) -> io::Result<Self::Socket>;
     /// Shuts it down; that it is gone already does not matter.
-    fn close(&self, how: net::Shutdown);
+    fn close(&mut self, how: net::Shutdown);
+    /// Whether the socket carries the stream as it is.
+    fn is_plain(&self) -> bool;
     /// Octets that the kernel took and its peer has not acknowledged.
     fn unacknowledged(&self) -> u32;
     /// What the kernel knows of the peer; `None` where it says nothing, as of a Unix socket.
@@ -582,18 +603,24 @@ pub trait Client: Read + Write + Send + Sized + 'static {
 macro_rules! client {
     ($socket:ty) => {
         impl Client for $socket {
+            type Socket = $socket;
+
             fn blocking(self) -> io::Result<Self> {
                 self.set_nonblocking(false)?;
                 self.set_write_timeout(Some(CHECK))?;
                 Ok(self)
             }
 
-            fn another(&self) -> io::Result<Self> {
+            fn socket(&self) -> io::Result<Self::Socket> {
                 self.try_clone()
             }
 
-            fn close(&self, how: net::Shutdown) {
+            fn close(&mut self, how: net::Shutdown) {
                 let _ = self.shutdown(how);
+            }
+
+            fn is_plain(&self) -> bool {
+                true
             }
 
             fn unacknowledged(&self) -> u32 {
@@ -610,3 +637,34 @@ macro_rules! client {
 
 client!(net::TcpStream);
 client!(UnixStream);
+
+impl Client for Blocking {
+    type Socket = net::TcpStream;
+
+    fn blocking(self) -> io::Result<Self> {
+        let socket = Blocking::socket(&self);
+        socket.set_nonblocking(false)?;
+        socket.set_write_timeout(Some(CHECK))?;
+        Ok(self)
+    }
+
+    fn socket(&self) -> io::Result<Self::Socket> {
+        Blocking::socket(self).try_clone()
+    }
+
+    fn close(&mut self, how: net::Shutdown) {
+        Blocking::close(self, how);
+    }
+
+    fn is_plain(&self) -> bool {
+        false
+    }
+
+    fn unacknowledged(&self) -> u32 {
+        pcaphub_sys::unacknowledged(Blocking::socket(self)).unwrap_or(0)
+    }
+
+    fn state(&self) -> Option<PeerState> {
+        pcaphub_sys::peer_state(Blocking::socket(self)).ok()
+    }
+}

@@ -184,7 +184,7 @@ fn wait_for_room(pen: &mut Pen, when_full: WhenFull) {
     while Instant::now() < until && !pen.subscriber().ring().has_ended() {
         match when_full {
             WhenFull::Forfeit => pen.forfeit(),
-            _ => pen.rest(),
+            _ => pen.rest(0),
         }
         std::thread::sleep(GIVE_UP);
     }

@@ -255,6 +255,13 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         table: Table::Limits,
+        name: "handshake-timeout",
+        help: "what a peer gets for its TLS handshake",
+        set: |config, text| plan::duration(text).map(|time| config.plan.limits.handshake_timeout = time),
+        shown: |config| Some(time(config.plan.limits.handshake_timeout)),
+    },
+    Setting {
+        table: Table::Limits,
         name: "drain",
         help: "what clients get to take what is queued when the hub is told to stop",
         set: |config, text| plan::duration(text).map(|time| config.plan.limits.drain = time),
@@ -274,6 +281,7 @@ const _: fn(Limits) = |limits| {
         keepalive: _,
         producer_silence: _,
         header_wait: _,
+        handshake_timeout: _,
         drain: _,
     } = limits;
 };

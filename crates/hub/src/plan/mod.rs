@@ -1,5 +1,6 @@
 //! What a hub is to do, as types: everything that was text on the command line is read here.
 
+mod tls;
 mod values;
 
 use std::net::IpAddr;
@@ -20,6 +21,8 @@ use crate::endpoint::{Endpoint, EndpointError};
 use crate::limits::Limits;
 use crate::recording::Recording;
 
+pub(crate) use tls::{CA, CERT, CLIENT_CA, INSECURE, KEY, PIN, SNI};
+pub use tls::{Pin, TlsOptions, pins};
 pub use values::*;
 
 /// Sources, sinks, and how they are put together.
@@ -72,6 +75,8 @@ pub struct SourceSpec {
     pub share: Option<Share>,
     /// Whether it is a regular file; looked up when the hub is opened.
     pub regular: bool,
+    /// What it says about TLS.
+    pub tls: TlsOptions,
 }
 
 impl SourceSpec {
@@ -137,6 +142,8 @@ pub struct SinkSpec {
     pub injection: Injection,
     /// What its files are, if it is a recording.
     pub recording: Option<Recording>,
+    /// What it says about TLS.
+    pub tls: TlsOptions,
 }
 
 /// How packets are put onto an interface.
@@ -293,9 +300,4 @@ const NOT_BUILT: &[(&str, &str, &str)] = &[
     ("secrets", "decryption secrets", ""),
     ("profile", "client profiles", "; use format="),
     ("split", "splitting by flow", ""),
-    ("cert", "TLS", "; use stunnel or socat before it"),
-    ("key", "TLS", "; use stunnel or socat before it"),
-    ("ca", "TLS", "; use stunnel or socat before it"),
-    ("client-ca", "TLS", "; use stunnel or socat before it"),
-    ("insecure", "TLS", "; use stunnel or socat before it"),
 ];

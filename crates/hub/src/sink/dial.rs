@@ -1,4 +1,4 @@
-//! Sinks that we dial or start: `tcp://`, `unix:`, `exec:`, `sh:`.
+//! Sinks that we dial or start: `tcp://`, `tls://`, `unix:`, `exec:`, `sh:`.
 //!
 //! The subscriber outlives its connections: what was published while the peer was away is
 //! delivered when it is back, as far as the ring still has it.
@@ -7,11 +7,11 @@ use std::io;
 use std::path::Path;
 use std::time::Instant;
 
-use tokio::net::UnixStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::process::ChildStdin;
 
 use super::{Context, Opening, Sink, SinkError};
-use crate::deliver::{Care, to_peer};
+use crate::deliver::{Care, Greeting, to_peer};
 use crate::endpoint::Scheme;
 use crate::event::Event;
 use crate::opener::{Pipe, set_keepalive};
@@ -20,13 +20,16 @@ use crate::plan::{Reconnect, SinkSpec};
 use crate::retry::Backoff;
 use crate::shutdown::Phase;
 use crate::source::{Child, Pending, connect, exec_argv};
+use crate::tls;
 
 struct Dialled {
     spec: SinkSpec,
     argv: Vec<String>,
+    /// Set for `tls://`.
+    tls: Option<tls::Client>,
 }
 
-pub(super) fn open(spec: &SinkSpec, _: &Opening) -> Result<Box<dyn Sink>, SinkError> {
+pub(super) fn open(spec: &SinkSpec, opening: &Opening) -> Result<Box<dyn Sink>, SinkError> {
     let argv = match spec.endpoint.scheme {
         Scheme::Exec | Scheme::Sh => exec_argv(&spec.endpoint),
         _ => Ok(Vec::new()),
@@ -36,7 +39,11 @@ pub(super) fn open(spec: &SinkSpec, _: &Opening) -> Result<Box<dyn Sink>, SinkEr
         permission: false,
         usage: true,
     })?;
-    Ok(Box::new(Dialled { spec: spec.clone(), argv }))
+    let tls = (spec.endpoint.scheme == Scheme::Tls)
+        .then(|| tls::Client::open(&spec.endpoint, &spec.tls, &opening.tls))
+        .transpose()
+        .map_err(SinkError::of_tls)?;
+    Ok(Box::new(Dialled { spec: spec.clone(), argv, tls }))
 }
 
 impl Sink for Dialled {
@@ -90,21 +97,22 @@ impl Dialled {
     /// known.
     async fn connection(&self, context: &Context, pen: &mut Pen) -> io::Result<(Left, Option<String>)> {
         let endpoint = &self.spec.endpoint;
-        let care = Care { patience: context.limits.client_timeout, clients: None };
+        let greeting = Greeting::Ignored;
+        let care = Care { patience: context.limits.client_timeout, clients: None, greeting };
         match endpoint.scheme {
-            Scheme::Tcp => {
+            Scheme::Tcp | Scheme::Tls => {
                 let own_traffic = &context.own_traffic;
                 let (mut stream, _own) =
                     connect(&context.opener, own_traffic, &endpoint.address, self.spec.bind).await?;
                 set_keepalive((&stream).into(), context.limits.keepalive)?;
+                if let Some(client) = &self.tls {
+                    return tls_connection(client, stream, context, pen, care).await;
+                }
                 let left = {
                     let (reader, writer) = stream.split();
                     to_peer(pen, reader, writer, care).await
                 };
-                let unacknowledged = pcaphub_sys::unacknowledged(&stream).unwrap_or(0);
-                let lost = matches!(left, Left::Peer(_)) && unacknowledged > 0;
-                let why = lost.then(|| format!("{left}, {unacknowledged} octets not acknowledged"));
-                Ok((left, why))
+                Ok(judged(left, pcaphub_sys::unacknowledged(&stream).unwrap_or(0)))
             }
             Scheme::Unix => {
                 let stream = context.opener.connect_unix(Path::new(&endpoint.address))?;
@@ -140,4 +148,25 @@ impl Dialled {
         };
         Ok((left, failed))
     }
+}
+
+/// The same inside TLS.
+async fn tls_connection(
+    client: &tls::Client,
+    stream: TcpStream,
+    context: &Context,
+    pen: &mut Pen,
+    care: Care<'_>,
+) -> io::Result<(Left, Option<String>)> {
+    let stream = tls::connect(client, stream, context.limits.handshake_timeout).await?;
+    let (reader, mut writer) = tls::split(stream, context.limits.encrypted_octets());
+    let left = to_peer(pen, reader, &mut writer, care).await;
+    Ok(judged(left, writer.unacknowledged()))
+}
+
+/// How a connection ended, and what of it was lost, if that is known.
+fn judged(left: Left, unacknowledged: u32) -> (Left, Option<String>) {
+    let lost = matches!(left, Left::Peer(_)) && unacknowledged > 0;
+    let why = lost.then(|| format!("{left}, {unacknowledged} octets not acknowledged"));
+    (left, why)
 }

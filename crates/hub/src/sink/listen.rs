@@ -1,4 +1,4 @@
-//! Sinks that clients connect to: `tcp-listen://` and `unix-listen:`.
+//! Sinks that clients connect to: `tcp-listen://`, `tls-listen://` and `unix-listen:`.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -9,17 +9,21 @@ use tokio::task::JoinSet;
 
 use super::{Context, Opening, Sink, SinkError};
 use crate::access::{self, Access, Listeners, Place};
-use crate::deliver::{Care, Peer, to_peer};
+use crate::deliver::{Care, Greeting, Peer, Writer, is_speaking_tls, to_peer};
+use crate::endpoint::Scheme;
 use crate::event::Event;
 use crate::opener::set_keepalive;
 use crate::pen::{Left, Pen, begin};
 use crate::plan::SinkSpec;
 use crate::shutdown::Phase;
 use crate::source::Pending;
+use crate::tls::{self, Accepted, Handshakes};
 
 struct Tcp {
     listeners: Listeners,
     access: Access,
+    /// Set for `tls-listen://`.
+    tls: Option<tls::Server>,
 }
 
 pub(super) fn open_tcp(spec: &SinkSpec, opening: &Opening) -> Result<Box<dyn Sink>, SinkError> {
@@ -29,31 +33,55 @@ pub(super) fn open_tcp(spec: &SinkSpec, opening: &Opening) -> Result<Box<dyn Sin
         permission: refused.permission,
         usage: refused.usage,
     };
+    let server = (spec.endpoint.scheme == Scheme::TlsListen)
+        .then(|| tls::Server::open(&spec.endpoint, &spec.tls, &opening.tls))
+        .transpose()
+        .map_err(SinkError::of_tls)?;
     let listeners = access::listen(opening.opener.as_ref(), &opening.own_traffic, &spec.endpoint, &access)
         .map_err(refused)?;
     for address in listeners.addresses() {
         opening.events.emit(Event::Listening { address: &address.to_string(), role: "clients" });
+        let anybody = server.is_some() && spec.tls.client_ca.is_none() && spec.allow.is_none();
+        if anybody && !address.ip().to_canonical().is_loopback() {
+            opening.events.emit(Event::OpenToAll { address: &address.to_string() });
+        }
     }
-    Ok(Box::new(Tcp { listeners, access }))
+    Ok(Box::new(Tcp { listeners, access, tls: server }))
 }
 
 impl Sink for Tcp {
     fn run(self: Box<Self>, context: Context) -> Pending<'static, Result<(), String>> {
         Box::pin(async move {
             let mut clients = JoinSet::new();
+            let mut handshakes = Handshakes::new(&context.limits, context.events.clone());
             loop {
                 tokio::select! {
-                    accepted = accept(&self.listeners, &context) => {
-                        let (stream, peer) = accepted;
-                        if let Some(place) = self.admit(&context, peer).await {
-                            welcome_tcp(stream, peer, place, &context, &mut clients);
+                    (stream, peer) = accept(&self.listeners, &context) => {
+                        if let Some(why) = self.access.refuses(peer.ip()) {
+                            context.events.emit(Event::ClientRefused { client: &peer.to_string(), why });
+                            continue;
+                        }
+                        // Neither can fail on a socket that is connected; one that no longer is, is found
+                        // by its write.
+                        let _ = stream.set_nodelay(true);
+                        let _ = set_keepalive((&stream).into(), context.limits.keepalive);
+                        match &self.tls {
+                            Some(server) => handshakes.begin(stream, peer, server.config()),
+                            None => if let Some(place) = admit(&context, peer, &peer.to_string()).await {
+                                welcome_tcp(stream, peer, place, &context, &mut clients);
+                            }
+                        }
+                    }
+                    Some(accepted) = handshakes.next() => {
+                        if let Some(place) = admit(&context, accepted.peer, &accepted.shown()).await {
+                            welcome_tls(accepted, place, &context, &mut clients);
                         }
                     }
                     Some(_) = clients.join_next() => {}
                     () = context.shutdown.reached(Phase::Draining) => break,
                 }
             }
-            drop(self);
+            drop((self, handshakes));
             farewell(clients, &context).await;
             Ok(())
         })
@@ -96,16 +124,13 @@ async fn place(context: &Context, address: Option<IpAddr>) -> Result<Place, acce
     }
 }
 
-impl Tcp {
-    async fn admit(&self, context: &Context, peer: SocketAddr) -> Option<Place> {
-        let admitted = match self.access.refuses(peer.ip()) {
-            None => place(context, Some(peer.ip())).await.map_err(access::Full::of_clients),
-            Some(why) => Err(why),
-        };
-        let refused =
-            |why: &&str| context.events.emit(Event::ClientRefused { client: &peer.to_string(), why });
-        admitted.inspect_err(refused).ok()
-    }
+/// A place for a client, or a line that there is none.
+async fn admit(context: &Context, peer: SocketAddr, client: &str) -> Option<Place> {
+    let admitted = place(context, Some(peer.ip())).await;
+    let refused = |full: &access::Full| {
+        context.events.emit(Event::ClientRefused { client, why: full.of_clients() });
+    };
+    admitted.inspect_err(refused).ok()
 }
 
 fn welcome_tcp(
@@ -115,9 +140,6 @@ fn welcome_tcp(
     context: &Context,
     clients: &mut JoinSet<()>,
 ) {
-    // Neither can fail on a socket that is connected; one that no longer is, is found by its write.
-    let _ = stream.set_nodelay(true);
-    let _ = set_keepalive((&stream).into(), context.limits.keepalive);
     let name = peer.to_string();
     if let Some(replay) = &context.replay {
         replay.clone().welcome(stream.into_std(), name, place, clients);
@@ -131,6 +153,24 @@ fn welcome_tcp(
         let left = serve(&mut pen, &name, reader, &mut writer, &context).await;
         let unacknowledged = pcaphub_sys::unacknowledged(writer.as_ref()).unwrap_or(0);
         farewell_to(&pen, &name, &left, unacknowledged, &context);
+        drop(place);
+    });
+}
+
+fn welcome_tls(accepted: Accepted, place: Place, context: &Context, clients: &mut JoinSet<()>) {
+    let (name, most) = (accepted.shown(), context.limits.encrypted_octets());
+    if let Some(replay) = &context.replay {
+        let (socket, connection) = accepted.stream.into_inner();
+        let stream = socket.into_std().map(|socket| tls::Blocking::new(socket, connection, most));
+        replay.clone().welcome(stream, name, place, clients);
+        return;
+    }
+    let mut pen = context.join(&name);
+    let context = context.clone();
+    clients.spawn(async move {
+        let (reader, mut writer) = tls::split(accepted.stream.into(), most);
+        let left = serve(&mut pen, &name, reader, &mut writer, &context).await;
+        farewell_to(&pen, &name, &left, writer.unacknowledged(), &context);
         drop(place);
     });
 }
@@ -203,12 +243,14 @@ fn welcome_unix(
 async fn serve<R, W>(pen: &mut Pen, name: &str, reader: R, writer: &mut W, context: &Context) -> Left
 where
     R: Peer,
-    W: tokio::io::AsyncWrite + Unpin,
+    W: Writer,
 {
     context.events.emit(Event::ClientCame { client: name });
     match begin_in_time(pen, context).await {
         Ok(()) => {
-            let care = Care { patience: context.limits.client_timeout, clients: Some(&context.clients) };
+            let greeting = Greeting::Refused;
+            let (patience, clients) = (context.limits.client_timeout, Some(&context.clients));
+            let care = Care { patience, clients, greeting };
             to_peer(pen, reader, writer, care).await
         }
         Err(ending) => Left::Feed(ending),
@@ -218,6 +260,9 @@ where
 /// Says what a client got. Delivered is what the kernel took; what of that its peer had not
 /// acknowledged when it left is said as well.
 fn farewell_to(pen: &Pen, name: &str, left: &Left, unacknowledged: u32, context: &Context) {
+    if matches!(left, Left::Peer(error) if is_speaking_tls(error)) {
+        context.events.emit(Event::SpokeTls { client: name });
+    }
     let counts = pen.subscriber().snapshot();
     let (packets, lost) =
         counts.map_or((0, 0), |counts| (counts.delivered, counts.dropped.total() + counts.queued));

@@ -27,10 +27,11 @@ use crate::limits::Limits;
 use crate::opener::Opener;
 use crate::own_traffic::OwnTraffic;
 use crate::pen::Pen;
-use crate::plan::{self, Injection, Key, PlanError, Reading, Reconnect, SinkSpec};
+use crate::plan::{self, Injection, Key, PlanError, Reading, Reconnect, SinkSpec, TlsOptions};
 use crate::private::Replay;
 use crate::shutdown::Shutdown;
 use crate::source::{Pending, SHAPING, shape};
+use crate::tls::TlsReloader;
 
 /// What a sink is opened with.
 #[derive(Clone)]
@@ -41,6 +42,8 @@ pub struct Opening {
     pub events: Events,
     /// The sockets whose traffic live captures leave out.
     pub own_traffic: OwnTraffic,
+    /// What renews certificates.
+    pub tls: TlsReloader,
 }
 
 /// What a running sink works with.
@@ -168,6 +171,22 @@ pub static SINKS: &[SinkKind] = &[
         open: listen::open_tcp,
     },
     SinkKind {
+        scheme: Scheme::Tls,
+        example: "tls://HOST[:57012]",
+        help: "the same inside TLS",
+        keys: &[BIND, RECONNECT, plan::CA, plan::SNI, plan::PIN, plan::CERT, plan::KEY, plan::INSECURE],
+        listens: false,
+        open: dial::open,
+    },
+    SinkKind {
+        scheme: Scheme::TlsListen,
+        example: "tls-listen://[ADDR][:57012]",
+        help: "the same inside TLS (`pcaphub cert new` makes certificates)",
+        keys: &[plan::CERT, plan::KEY, plan::CLIENT_CA, ALLOW, DENY, HISTORY],
+        listens: true,
+        open: listen::open_tcp,
+    },
+    SinkKind {
         scheme: Scheme::Unix,
         example: "unix:PATH",
         help: "push to a listening Unix socket",
@@ -218,11 +237,7 @@ pub static SINKS: &[SinkKind] = &[
 ];
 
 /// Schemes that are planned as sinks: which part is missing, and what to use meanwhile.
-const NOT_BUILT: &[(Scheme, &str, &str)] = &[
-    (Scheme::Tls, "TLS", "; use exec:'socat - OPENSSL:HOST:PORT'"),
-    (Scheme::TlsListen, "TLS", "; use stunnel before tcp-listen://"),
-    (Scheme::Nats, "the message bus", ""),
-];
+const NOT_BUILT: &[(Scheme, &str, &str)] = &[(Scheme::Nats, "the message bus", "")];
 
 /// Why a sink could not be set up at start.
 #[derive(Debug, Error)]
@@ -237,6 +252,11 @@ pub struct SinkError {
 }
 
 impl SinkError {
+    /// What is wrong with certificates, or with their files. The operator's fault.
+    fn of_tls(why: String) -> Self {
+        SinkError { why, permission: false, usage: true }
+    }
+
     fn io(spec: &SinkSpec, what: &str, error: &io::Error) -> Self {
         let permission = error.kind() == io::ErrorKind::PermissionDenied;
         SinkError { why: format!("{}: {what}: {error}", spec.name), permission, usage: false }
@@ -293,6 +313,7 @@ pub fn spec(endpoint: Endpoint) -> Result<SinkSpec, PlanError> {
             force: options.value("force", plan::yes_no)?.unwrap_or(false),
         },
         recording,
+        tls: TlsOptions::read(&options)?,
         endpoint,
     })
 }

@@ -1,4 +1,4 @@
-//! Sockets that we dial: `tcp://` and `unix:`.
+//! Sockets that we dial: `tcp://`, `tls://` and `unix:`.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -10,9 +10,12 @@ use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio::task::JoinSet;
 
 use super::{Context, OpenError, Opened, Pending, Reader, Source, SourceError};
+use crate::endpoint::Scheme;
+use crate::event::Events;
 use crate::opener::{Opener, set_keepalive};
 use crate::own_traffic::{Entry, OwnTraffic};
 use crate::plan::SourceSpec;
+use crate::tls;
 
 /// How long one address gets before the next one of the same name is tried as well (RFC 8305,
 /// section 5).
@@ -88,9 +91,16 @@ struct Tcp {
     keepalive: Duration,
     opener: Arc<dyn Opener>,
     own_traffic: OwnTraffic,
+    /// Set for `tls://`, with what the handshake gets.
+    tls: Option<(tls::Client, Duration)>,
+    events: Events,
 }
 
 pub(super) fn open_tcp(spec: &SourceSpec, context: &Context) -> Result<Box<dyn Source>, SourceError> {
+    let client = (spec.endpoint.scheme == Scheme::Tls)
+        .then(|| tls::Client::open(&spec.endpoint, &spec.tls, &context.tls))
+        .transpose()
+        .map_err(|why| SourceError::of_tls(spec, why))?;
     Ok(Box::new(Tcp {
         name: spec.name.clone(),
         address: spec.endpoint.address.clone(),
@@ -98,17 +108,29 @@ pub(super) fn open_tcp(spec: &SourceSpec, context: &Context) -> Result<Box<dyn S
         keepalive: context.limits.keepalive,
         opener: context.opener.clone(),
         own_traffic: context.own_traffic.clone(),
+        tls: client.map(|client| (client, context.limits.handshake_timeout)),
+        events: context.events.clone(),
     }))
+}
+
+impl Tcp {
+    async fn open(&self) -> std::io::Result<(Reader, Entry)> {
+        let (stream, own) = connect(&self.opener, &self.own_traffic, &self.address, self.bind).await?;
+        // Fails only where the connection is gone already, which reading finds.
+        let _ = set_keepalive((&stream).into(), self.keepalive);
+        let Some((client, time)) = &self.tls else { return Ok((Reader::Async(Box::new(stream)), own)) };
+        let stream = tls::connect(client, stream, *time).await?;
+        let (reader, _) = tls::split(stream, 0);
+        let reader = reader.of_source(self.events.clone(), self.name.clone());
+        Ok((Reader::Async(Box::new(reader)), own))
+    }
 }
 
 impl Source for Tcp {
     fn next(&mut self) -> Pending<'_, Result<Option<Opened>, OpenError>> {
         Box::pin(async {
-            match connect(&self.opener, &self.own_traffic, &self.address, self.bind).await {
-                Ok((stream, own)) => {
-                    // Fails only where the connection is gone already, which reading finds.
-                    let _ = set_keepalive((&stream).into(), self.keepalive);
-                    let reader = Reader::Async(Box::new(stream));
+            match self.open().await {
+                Ok((reader, own)) => {
                     Ok(Some(Opened { own: Some(own), ..Opened::new(reader, self.name.clone()) }))
                 }
                 Err(error) => Err(OpenError::Later(format!("cannot connect: {error}"))),

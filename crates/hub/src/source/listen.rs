@@ -1,5 +1,6 @@
-//! Sockets that producers connect to: `tcp-listen://` and `unix-listen:`.
+//! Sockets that producers connect to: `tcp-listen://`, `tls-listen://` and `unix-listen:`.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,9 +9,11 @@ use tokio::net::UnixListener;
 use super::{Context, OpenError, Opened, Pending, Reader, Source, SourceError};
 use crate::access::{self, Access, Clients, Listeners};
 use crate::endpoint::Endpoint;
+use crate::endpoint::Scheme;
 use crate::event::{Event, Events};
 use crate::opener::set_keepalive;
 use crate::plan::{self, Reading, SourceSpec};
+use crate::tls::{self, Accepted, Handshakes};
 
 struct Tcp {
     name: Arc<str>,
@@ -20,10 +23,17 @@ struct Tcp {
     producers: Clients,
     keepalive: Duration,
     events: Events,
+    /// Set for `tls-listen://`.
+    tls: Option<tls::Server>,
+    handshakes: Handshakes,
 }
 
 pub(super) fn open_tcp(spec: &SourceSpec, context: &Context) -> Result<Box<dyn Source>, SourceError> {
     let access = access_of(&spec.endpoint).map_err(|why| SourceError::because(spec, why))?;
+    let server = (spec.endpoint.scheme == Scheme::TlsListen)
+        .then(|| tls::Server::open(&spec.endpoint, &spec.tls, &context.tls))
+        .transpose()
+        .map_err(|why| SourceError::of_tls(spec, why))?;
     let bound = access::listen(context.opener.as_ref(), &context.own_traffic, &spec.endpoint, &access);
     let listeners = bound.map_err(|refused| SourceError {
         source_name: spec.name.to_string(),
@@ -42,6 +52,8 @@ pub(super) fn open_tcp(spec: &SourceSpec, context: &Context) -> Result<Box<dyn S
         producers: Clients::producers(&context.limits),
         keepalive: context.limits.keepalive,
         events: context.events.clone(),
+        tls: server,
+        handshakes: Handshakes::new(&context.limits, context.events.clone()),
     }))
 }
 
@@ -56,30 +68,60 @@ fn access_of(endpoint: &Endpoint) -> Result<Access, String> {
     read().map_err(|error| error.to_string())
 }
 
+impl Tcp {
+    fn refuse(&self, peer: &str, why: &str) {
+        self.events.emit(Event::ProducerRefused { source: &self.name, peer, why });
+    }
+
+    /// A producer's stream, if it may have one.
+    fn admit(&self, peer: SocketAddr, shown: &str, reader: impl FnOnce() -> Reader) -> Option<Opened> {
+        let Ok(place) = self.producers.admit(Some(peer.ip())) else {
+            self.refuse(shown, "its address has as many producers as --max-producers-per-address allows");
+            return None;
+        };
+        let name = if self.named { self.name.clone() } else { shown.into() };
+        Some(Opened { place: Some(place), ..Opened::new(reader(), name) })
+    }
+
+    fn secured(&self, accepted: Accepted) -> Option<Opened> {
+        // By address, not by port: a producer that comes back finds its interfaces.
+        let shown = accepted.with_name(accepted.peer.ip().to_canonical().to_string());
+        let (peer, stream) = (accepted.peer, accepted.stream);
+        let name: Arc<str> = shown.as_str().into();
+        self.admit(peer, &shown, || {
+            let (reader, _) = tls::split(stream.into(), 0);
+            Reader::Async(Box::new(reader.of_source(self.events.clone(), name)))
+        })
+    }
+}
+
 impl Source for Tcp {
     fn next(&mut self) -> Pending<'_, Result<Option<Opened>, OpenError>> {
         Box::pin(async {
             loop {
-                let accepted = self.listeners.accept(&self.events).await;
-                let (stream, peer) = accepted.map_err(|error| OpenError::Pressed(error.to_string()))?;
-                let refuse = |why| {
-                    let (source, peer) = (&self.name, &peer.to_string());
-                    self.events.emit(Event::ProducerRefused { source, peer, why });
+                let accepted = tokio::select! {
+                    accepted = self.listeners.accept(&self.events) => accepted,
+                    Some(accepted) = self.handshakes.next() => {
+                        if let Some(opened) = self.secured(accepted) {
+                            return Ok(Some(opened));
+                        }
+                        continue;
+                    }
                 };
+                let (stream, peer) = accepted.map_err(|error| OpenError::Pressed(error.to_string()))?;
                 if let Some(why) = self.access.refuses(peer.ip()) {
-                    refuse(why);
+                    self.refuse(&peer.to_string(), why);
                     continue;
                 }
-                let Ok(place) = self.producers.admit(Some(peer.ip())) else {
-                    refuse("its address has as many producers as --max-producers-per-address allows");
-                    continue;
-                };
                 let _ = set_keepalive((&stream).into(), self.keepalive);
-                // By address, not by port: a producer that comes back finds its interfaces.
-                let name =
-                    if self.named { self.name.clone() } else { peer.ip().to_canonical().to_string().into() };
-                let reader = Reader::Async(Box::new(stream));
-                return Ok(Some(Opened { place: Some(place), ..Opened::new(reader, name) }));
+                if let Some(server) = &self.tls {
+                    self.handshakes.begin(stream, peer, server.config());
+                    continue;
+                }
+                let shown = peer.ip().to_canonical().to_string();
+                if let Some(opened) = self.admit(peer, &shown, || Reader::Async(Box::new(stream))) {
+                    return Ok(Some(opened));
+                }
             }
         })
     }

@@ -34,8 +34,9 @@ use crate::event::Events;
 use crate::limits::Limits;
 use crate::opener::Opener;
 use crate::own_traffic::{Entry, OwnTraffic};
-use crate::plan::{self, Key, PlanError, Reading, SourceSpec};
+use crate::plan::{self, Key, PlanError, Reading, SourceSpec, TlsOptions};
 use crate::shutdown::Shutdown;
+use crate::tls::TlsReloader;
 
 /// What capture octets are read from.
 pub enum Reader {
@@ -139,6 +140,8 @@ pub struct Context {
     pub own_traffic: OwnTraffic,
     /// Rings of all live captures together, which share their memory.
     pub rings: usize,
+    /// What renews certificates.
+    pub tls: TlsReloader,
 }
 
 /// Opens a source of one kind; what fails here is fatal at start.
@@ -176,6 +179,8 @@ const COUNT: Key = Key { name: "count", help: "so many packets, and then no more
 const TIME: Key = Key { name: "time", help: "now: packets get the time at which they pass; keep their own" };
 const PACE: Key = Key { name: "pace", help: "1x is the original speed, 10x, 100kpps, 50Mbit, max" };
 const LOOP: Key = Key { name: "loop", help: "how often it is read, or forever; times move on" };
+const ALLOW: Key = Key { name: "allow", help: "networks that may connect, or any" };
+const DENY: Key = Key { name: "deny", help: "networks that may not" };
 const BIND: Key = Key { name: "bind", help: "local address to dial from" };
 
 /// Options of every source.
@@ -233,11 +238,27 @@ pub static SOURCES: &[SourceKind] = &[
         scheme: Scheme::TcpListen,
         example: "tcp-listen://[ADDR][:57012]",
         help: "producers connect to us",
-        keys: &[
-            RECONNECT,
-            Key { name: "allow", help: "networks that may connect, or any" },
-            Key { name: "deny", help: "networks that may not" },
-        ],
+        keys: &[RECONNECT, ALLOW, DENY],
+        habit: Habit::Many,
+        can_wait: true,
+        waits_for_reader: false,
+        open: listen::open_tcp,
+    },
+    SourceKind {
+        scheme: Scheme::Tls,
+        example: "tls://HOST[:57012]",
+        help: "the same inside TLS",
+        keys: &[RECONNECT, BIND, plan::CA, plan::SNI, plan::PIN, plan::CERT, plan::KEY, plan::INSECURE],
+        habit: Habit::Again,
+        can_wait: true,
+        waits_for_reader: false,
+        open: dial::open_tcp,
+    },
+    SourceKind {
+        scheme: Scheme::TlsListen,
+        example: "tls-listen://[ADDR][:57012]",
+        help: "the same inside TLS (`pcaphub cert new` makes certificates)",
+        keys: &[plan::CERT, plan::KEY, plan::CLIENT_CA, RECONNECT, ALLOW, DENY],
         habit: Habit::Many,
         can_wait: true,
         waits_for_reader: false,
@@ -306,12 +327,8 @@ pub static SOURCES: &[SourceKind] = &[
 ];
 
 /// Schemes that are planned as sources: which part is missing, and what to use meanwhile.
-const NOT_BUILT: &[(Scheme, &str, &str)] = &[
-    (Scheme::Tls, "TLS", "; use exec:'socat - OPENSSL:HOST:PORT'"),
-    (Scheme::TlsListen, "TLS", "; use stunnel before tcp-listen://"),
-    (Scheme::Nats, "the message bus", ""),
-    (Scheme::Intercept, "the TLS-decrypting proxy", ""),
-];
+const NOT_BUILT: &[(Scheme, &str, &str)] =
+    &[(Scheme::Nats, "the message bus", ""), (Scheme::Intercept, "the TLS-decrypting proxy", "")];
 
 /// Why a source could not be set up at start.
 #[derive(Debug, Error)]
@@ -337,6 +354,11 @@ impl SourceError {
             permission,
             usage: false,
         }
+    }
+
+    /// What is wrong with certificates, or with their files. The operator's fault.
+    fn of_tls(spec: &SourceSpec, why: String) -> Self {
+        SourceError { source_name: spec.name.to_string(), why, permission: false, usage: true }
     }
 
     /// Something that is wrong with the endpoint itself.
@@ -381,6 +403,7 @@ pub fn spec(endpoint: Endpoint) -> Result<SourceSpec, PlanError> {
         repeat: options.value("loop", plan::repeat)?.unwrap_or(1),
         share: None,
         regular: false,
+        tls: TlsOptions::read(&options)?,
         endpoint,
     };
     match spec.endpoint.scheme {

@@ -1,0 +1,214 @@
+//! Certificates and keys from PEM files, opened through [`Opener`], and how those files were then.
+
+use std::fs::Metadata;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rustls::RootCertStore;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use super::certificate::Certificate;
+use crate::opener::Opener;
+
+/// The largest file that is read: several times the system's list of authorities.
+const MOST: u64 = 4 << 20;
+
+/// Which file it was, and in which state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    seconds: i64,
+    nanoseconds: i64,
+}
+
+impl Stamp {
+    /// `None` for what is not a regular file, which is read once and not looked at again.
+    fn of(metadata: &Metadata) -> Option<Self> {
+        metadata.is_file().then(|| Stamp {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            seconds: metadata.mtime(),
+            nanoseconds: metadata.mtime_nsec(),
+        })
+    }
+}
+
+/// Files that are read, and what is worth remembering of them.
+pub(super) struct Files<'a> {
+    opener: &'a dyn Opener,
+    /// Every file, in the order in which they were read.
+    pub(super) stamps: Vec<(PathBuf, Option<Stamp>)>,
+    /// Of each file, the certificate that expires first, where there are few: of the system's list,
+    /// nobody needs to hear.
+    pub(super) expiring: Vec<(PathBuf, Certificate)>,
+}
+
+/// A file with more certificates than this is a list of others' authorities.
+const OWN: usize = 4;
+
+/// The certificates in a PEM file.
+///
+/// # Errors
+/// A file that cannot be read or has none.
+pub fn certificates(opener: &dyn Opener, path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    Files::new(opener).certificates(path)
+}
+
+impl<'a> Files<'a> {
+    pub(super) fn new(opener: &'a dyn Opener) -> Self {
+        Files { opener, stamps: Vec::new(), expiring: Vec::new() }
+    }
+
+    /// The certificates in a file; at least one.
+    pub(super) fn certificates(&mut self, path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+        let (octets, _) = self.read(path)?;
+        let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&octets).collect();
+        let certificates =
+            certificates.map_err(|error| format!("{}: not well-formed PEM: {error}", path.display()))?;
+        if certificates.is_empty() {
+            return Err(format!(
+                "{}: there is no certificate in it; it is to be PEM (-----BEGIN CERTIFICATE-----)",
+                path.display()
+            ));
+        }
+        let read: Option<Vec<_>> = certificates.iter().map(|der| Certificate::read(der)).collect();
+        let read = read.ok_or_else(|| format!("{}: a certificate in it cannot be read", path.display()))?;
+        if read.len() <= OWN {
+            let first = read.into_iter().min_by_key(|certificate| certificate.not_after);
+            self.expiring.extend(first.map(|certificate| (path.to_owned(), certificate)));
+        }
+        Ok(certificates)
+    }
+
+    /// Certificates in a file as those to trust.
+    pub(super) fn authorities(&mut self, path: &Path) -> Result<Authorities, String> {
+        let certificates = self.certificates(path)?;
+        let mut roots = RootCertStore::empty();
+        for certificate in &certificates {
+            let added = roots.add(certificate.clone());
+            added.map_err(|error| {
+                format!("{}: a certificate in it cannot be used: {error}", path.display())
+            })?;
+        }
+        Ok(Authorities { roots, certificates })
+    }
+
+    /// The key in a file that nobody else can read.
+    pub(super) fn key(&mut self, path: &Path) -> Result<PrivateKeyDer<'static>, String> {
+        let (octets, metadata) = self.read(path)?;
+        if is_exposed(&metadata) {
+            return Err(format!(
+                "{0}: others may read this key (mode {1:04o}): chmod 600 {0}",
+                path.display(),
+                metadata.mode() & 0o7777
+            ));
+        }
+        PrivateKeyDer::from_pem_slice(&octets).map_err(|_| {
+            let encrypted = octets.windows(9).any(|word| word == b"ENCRYPTED");
+            match encrypted {
+                true => format!(
+                    "{0}: the key in it has a passphrase, and nobody is there to type it: \
+                     openssl pkey -in {0} -out plain.pem",
+                    path.display()
+                ),
+                false => format!(
+                    "{}: there is no key in it; it is to be PEM (-----BEGIN PRIVATE KEY-----)",
+                    path.display()
+                ),
+            }
+        })
+    }
+
+    fn read(&mut self, path: &Path) -> Result<(Vec<u8>, Metadata), String> {
+        let read = || {
+            let file = self.opener.read_file(path)?;
+            let metadata = file.metadata()?;
+            let mut octets = Vec::new();
+            file.take(MOST + 1).read_to_end(&mut octets)?;
+            Ok::<_, std::io::Error>((octets, metadata))
+        };
+        let (octets, metadata) =
+            read().map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+        if octets.len() as u64 > MOST {
+            return Err(format!("{}: too large for certificates and keys", path.display()));
+        }
+        self.stamps.push((path.to_owned(), Stamp::of(&metadata)));
+        Ok((octets, metadata))
+    }
+}
+
+/// Whom to trust.
+pub(super) struct Authorities {
+    pub(super) roots: RootCertStore,
+    pub(super) certificates: Vec<CertificateDer<'static>>,
+}
+
+/// How files are now; what is gone or cannot be opened has no stamp.
+pub(super) fn stamps(
+    opener: &dyn Opener,
+    paths: impl Iterator<Item = PathBuf>,
+) -> Vec<(PathBuf, Option<Stamp>)> {
+    let stamp = |path: &Path| {
+        opener.read_file(path).and_then(|file| file.metadata()).ok().as_ref().and_then(Stamp::of)
+    };
+    paths.map(|path| (path.clone(), stamp(&path))).collect()
+}
+
+/// Whether others than its owner can read a key. Root's group is root, and systemd shows a credential's
+/// access list as the group's right (LoadCredential=).
+fn is_exposed(metadata: &Metadata) -> bool {
+    let roots_own = metadata.uid() == 0 && metadata.gid() == 0;
+    let harmless = if roots_own { 0o740 } else { 0o700 };
+    metadata.is_file() && metadata.mode() & 0o777 & !harmless != 0
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::opener::System;
+    use crate::tls::testing;
+
+    #[test]
+    fn a_key_that_others_may_read_is_refused_with_the_remedy() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key.pem");
+        std::fs::write(&path, testing::server(&["a"]).signing_key.serialize_pem()).unwrap();
+        let key = |mode: u32| {
+            std::fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+            Files::new(&System).key(&path).map(|_| ())
+        };
+        assert_eq!(key(0o600), Ok(()));
+        assert_eq!(key(0o400), Ok(()));
+        for mode in [0o644, 0o660, 0o604] {
+            let error = key(mode).unwrap_err();
+            assert!(error.contains(&format!("mode 0{mode:o}")), "{error}");
+            assert!(error.contains("chmod 600"), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_or_not_pem_is_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.pem");
+        let missing = Files::new(&System).certificates(&path).unwrap_err();
+        assert!(missing.contains("cannot read") && missing.contains("x.pem"), "{missing}");
+        std::fs::write(&path, "hello").unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        assert!(Files::new(&System).certificates(&path).unwrap_err().contains("BEGIN CERTIFICATE"));
+        assert!(Files::new(&System).key(&path).unwrap_err().contains("BEGIN PRIVATE KEY"));
+        std::fs::write(
+            &path,
+            "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n",
+        )
+        .unwrap();
+        assert!(Files::new(&System).key(&path).unwrap_err().contains("openssl pkey"));
+    }
+}

@@ -1,0 +1,300 @@
+//! What endpoints know of certificates, renewed while connections live: on SIGHUP, and when the files change.
+//!
+//! A connection keeps what it began with. Files that cannot be used change nothing but the log.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, SystemTime};
+
+use super::certificate::Certificate;
+use super::files::{Files, Stamp, stamps};
+use crate::event::{Event, Events};
+use crate::opener::Opener;
+use crate::shutdown::{Phase, Shutdown};
+
+/// How often files are looked at. A change counts once two looks in a row saw the same: certificate and
+/// key are seldom replaced in one moment.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// Renews every TLS endpoint of a process; clones are handles on the same ones.
+#[derive(Clone)]
+pub struct TlsReloader {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    opener: Arc<dyn Opener>,
+    events: Events,
+    endpoints: Mutex<Vec<Weak<dyn Renew>>>,
+}
+
+impl TlsReloader {
+    /// No endpoint yet.
+    pub fn new(opener: Arc<dyn Opener>, events: Events) -> Self {
+        TlsReloader { shared: Arc::new(Shared { opener, events, endpoints: Mutex::default() }) }
+    }
+
+    /// Reads all files again, changed or not, as SIGHUP asks for; whether all of them could be used.
+    /// Connections stay, and where files cannot be used, so does what was there before. Blocks for as
+    /// long as the files take.
+    pub fn reload_all(&self) -> bool {
+        // Not `all`: one that fails must not keep the others from it.
+        let renewed =
+            self.endpoints().into_iter().filter(|endpoint| !endpoint.renew(self, When::Now)).count();
+        renewed == 0
+    }
+
+    /// Looks whether files have changed, and whether certificates expire soon, until the hub stops.
+    pub async fn watch(self, shutdown: Shutdown) {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(LOOK) => {}
+                () = shutdown.reached(Phase::Draining) => return,
+            }
+            let reloader = self.clone();
+            let look = move || reloader.look();
+            let _ = tokio::task::spawn_blocking(look).await;
+        }
+    }
+
+    fn look(&self) {
+        for endpoint in self.endpoints() {
+            endpoint.renew(self, When::Changed);
+        }
+    }
+
+    fn endpoints(&self) -> Vec<Arc<dyn Renew>> {
+        let mut endpoints = self.shared.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
+        endpoints.retain(|endpoint| endpoint.strong_count() > 0);
+        endpoints.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    pub(super) fn events(&self) -> &Events {
+        &self.shared.events
+    }
+}
+
+/// When to read files again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum When {
+    Now,
+    Changed,
+}
+
+/// An endpoint that can be renewed.
+trait Renew: Send + Sync {
+    /// Whether what is there now is what the files say.
+    fn renew(&self, reloader: &TlsReloader, when: When) -> bool;
+}
+
+/// How files become a configuration.
+pub(super) type Load<T> = Box<dyn Fn(&mut Files<'_>) -> Result<T, String> + Send + Sync>;
+
+/// A configuration made of files, and replaced as a whole.
+pub(super) struct Live<T> {
+    name: String,
+    load: Load<T>,
+    present: Mutex<Present<T>>,
+}
+
+struct Present<T> {
+    value: Arc<T>,
+    /// The files as they were read, whether or not they could be used.
+    read: Vec<(PathBuf, Option<Stamp>)>,
+    /// As they were at the last look, if that was another state.
+    changing: Option<Vec<(PathBuf, Option<Stamp>)>>,
+    expiring: Vec<(PathBuf, Certificate)>,
+    /// What was said last about a file's certificates.
+    warned: Vec<(PathBuf, Remaining)>,
+}
+
+impl<T: Send + Sync + 'static> Live<T> {
+    /// Reads the files for the first time, and renews what they say from now on.
+    pub(super) fn open(name: String, reloader: &TlsReloader, load: Load<T>) -> Result<Arc<Self>, String> {
+        let mut files = Files::new(reloader.shared.opener.as_ref());
+        let value = Arc::new(load(&mut files)?);
+        let Files { stamps: read, expiring, .. } = files;
+        let present = Present { value, read, changing: None, expiring, warned: Vec::new() };
+        let live = Arc::new(Live { name, load, present: Mutex::new(present) });
+        live.warn_of_expiry(&mut live.lock(), reloader.events(), SystemTime::now());
+        let renewed: Weak<dyn Renew> = Arc::downgrade(&(live.clone() as Arc<dyn Renew>));
+        reloader.shared.endpoints.lock().unwrap_or_else(PoisonError::into_inner).push(renewed);
+        Ok(live)
+    }
+
+    /// What a connection that begins now uses.
+    pub(super) fn value(&self) -> Arc<T> {
+        self.lock().value.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Present<T>> {
+        self.present.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the files are to be read now.
+    fn is_due(&self, opener: &dyn Opener, when: When) -> bool {
+        let paths: Vec<PathBuf> = self.lock().read.iter().map(|(path, _)| path.clone()).collect();
+        if paths.is_empty() {
+            return false;
+        }
+        // Without the lock: an accept must not wait for a file.
+        let now = stamps(opener, paths.into_iter());
+        let mut present = self.lock();
+        let same = now == present.read;
+        let settled = present.changing.as_ref() == Some(&now);
+        present.changing = (!same).then_some(now);
+        // What is no regular file, such as a pipe, was read once and is empty now.
+        let readable = present.read.iter().all(|(_, stamp)| stamp.is_some());
+        readable && (when == When::Now || (!same && settled))
+    }
+
+    fn warn_of_expiry(&self, present: &mut Present<T>, events: &Events, now: SystemTime) {
+        for (path, certificate) in &present.expiring {
+            let remaining = Remaining::of(certificate, now);
+            let said = present.warned.iter_mut().find(|(said, _)| said == path);
+            let before = said.as_ref().map_or(Remaining::Long, |(_, remaining)| *remaining);
+            match said {
+                Some((_, said)) => *said = remaining,
+                None => present.warned.push((path.clone(), remaining)),
+            }
+            if remaining <= before {
+                continue;
+            }
+            let file = &path.display().to_string();
+            let (endpoint, expires) = (&self.name, &certificate.expires);
+            match remaining {
+                Remaining::None => events.emit(Event::CertificateExpired { endpoint, file, expires }),
+                _ => events.emit(Event::CertificateExpires { endpoint, file, expires }),
+            }
+        }
+    }
+}
+
+impl<T: Send + Sync + 'static> Renew for Live<T> {
+    fn renew(&self, reloader: &TlsReloader, when: When) -> bool {
+        let (opener, events) = (reloader.shared.opener.as_ref(), reloader.events());
+        if !self.is_due(opener, when) {
+            self.warn_of_expiry(&mut self.lock(), events, SystemTime::now());
+            return true;
+        }
+        let mut files = Files::new(opener);
+        let loaded = (self.load)(&mut files);
+        let Files { stamps: read, expiring, .. } = files;
+        let endpoint = &self.name;
+        let mut present = self.lock();
+        match loaded {
+            Ok(value) => {
+                let changed = present.read != read;
+                *present =
+                    Present { value: Arc::new(value), read, changing: None, expiring, warned: Vec::new() };
+                if changed {
+                    let expires = present.expiring.first().map_or("", |(_, first)| &first.expires);
+                    events.emit(Event::CertificatesRenewed { endpoint, expires });
+                }
+                self.warn_of_expiry(&mut present, events, SystemTime::now());
+                true
+            }
+            Err(why) => {
+                // Not again before they change again.
+                if let Some(changing) = present.changing.take() {
+                    present.read = changing;
+                }
+                events.emit(Event::CertificatesKept { endpoint, why: &why });
+                false
+            }
+        }
+    }
+}
+
+/// How long a certificate is still valid, as far as it is worth a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Remaining {
+    Long,
+    Month,
+    Week,
+    Day,
+    None,
+}
+
+impl Remaining {
+    fn of(certificate: &Certificate, now: SystemTime) -> Self {
+        const DAY: u64 = 24 * 60 * 60;
+        match certificate.not_after.duration_since(now).map(|left| left.as_secs()) {
+            Err(_) => Remaining::None,
+            Ok(left) if left <= DAY => Remaining::Day,
+            Ok(left) if left <= 7 * DAY => Remaining::Week,
+            Ok(left) if left <= 30 * DAY => Remaining::Month,
+            Ok(_) => Remaining::Long,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::opener::System;
+    use crate::tls::testing;
+
+    fn live(path: &Path, reloader: &TlsReloader) -> Arc<Live<usize>> {
+        let path = path.to_owned();
+        let load: Load<usize> = Box::new(move |files| files.certificates(&path).map(|all| all.len()));
+        Live::open("tls-listen://x".into(), reloader, load).unwrap()
+    }
+
+    fn counts(events: &Events, kind: &str) -> u64 {
+        events.counts().iter().find(|(name, _)| *name == kind).map_or(0, |(_, n)| *n)
+    }
+
+    #[test]
+    fn a_changed_file_is_taken_once_it_stands_still_and_a_bad_one_keeps_the_old() {
+        let (folder, events) = (tempfile::tempdir().unwrap(), Events::default());
+        let reloader = TlsReloader::new(Arc::new(System), events.clone());
+        let path = folder.path().join("c.pem");
+        let one = testing::server(&["a"]).cert.pem();
+        std::fs::write(&path, &one).unwrap();
+        let live = live(&path, &reloader);
+        reloader.look();
+        assert_eq!(*live.value(), 1);
+        std::fs::write(&path, one.clone() + &one).unwrap();
+        reloader.look();
+        assert_eq!(*live.value(), 1, "it may still be changing");
+        reloader.look();
+        assert_eq!(*live.value(), 2);
+        assert_eq!(counts(&events, "certificates_renewed"), 1);
+        std::fs::write(&path, "rubbish").unwrap();
+        (0..5).for_each(|_| reloader.look());
+        assert_eq!(*live.value(), 2);
+        assert_eq!(counts(&events, "certificates_kept"), 1, "said once");
+        assert!(!reloader.reload_all());
+        std::fs::write(&path, &one).unwrap();
+        assert!(reloader.reload_all(), "asked for, it is read at once");
+        assert_eq!(*live.value(), 1);
+    }
+
+    #[test]
+    fn expiry_is_told_30_7_and_1_days_ahead_and_once_each() {
+        let (folder, events) = (tempfile::tempdir().unwrap(), Events::default());
+        let reloader = TlsReloader::new(Arc::new(System), events.clone());
+        let path = folder.path().join("c.pem");
+        let made = testing::server(&["a"]);
+        std::fs::write(&path, made.cert.pem()).unwrap();
+        let live = live(&path, &reloader);
+        let end = Certificate::read(made.cert.der()).unwrap().not_after;
+        let day = Duration::from_secs(24 * 60 * 60);
+        let told_at = |ahead: Duration| {
+            for _ in 0..3 {
+                live.warn_of_expiry(&mut live.lock(), &events, end - ahead);
+            }
+            counts(&events, "certificate_expires")
+        };
+        assert_eq!(told_at(31 * day), 0);
+        assert_eq!(told_at(30 * day), 1);
+        assert_eq!(told_at(8 * day), 1);
+        assert_eq!(told_at(7 * day), 2);
+        assert_eq!(told_at(day), 3);
+        live.warn_of_expiry(&mut live.lock(), &events, end + day);
+        assert_eq!(counts(&events, "certificate_expired"), 1);
+    }
+}

@@ -1,0 +1,70 @@
+//! The side that is connected to: its certificate, and whose certificates it accepts.
+
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+
+use super::files::Files;
+use super::provider;
+use super::reload::{Live, TlsReloader};
+use crate::endpoint::Endpoint;
+use crate::plan::TlsOptions;
+
+/// What a TLS listener shows and asks for.
+pub struct Server {
+    live: Arc<Live<ServerConfig>>,
+}
+
+impl Server {
+    /// Reads the files that an endpoint names.
+    ///
+    /// # Errors
+    /// No certificate given; a file that cannot be used, and why.
+    pub fn open(endpoint: &Endpoint, tls: &TlsOptions, reloader: &TlsReloader) -> Result<Self, String> {
+        if tls.cert.is_none() {
+            return Err(format!(
+                "{endpoint}: cert= is missing, the certificate to show to those who connect: `pcaphub cert new` \
+                 makes one, and prints what to write here"
+            ));
+        }
+        let (name, tls) = (endpoint.to_string(), tls.clone());
+        let load = Box::new(move |files: &mut Files<'_>| config(&tls, files));
+        let live = Live::open(name.clone(), reloader, load).map_err(|why| format!("{name}: {why}"))?;
+        Ok(Server { live })
+    }
+
+    /// What a connection that begins now uses.
+    pub fn config(&self) -> Arc<ServerConfig> {
+        self.live.value()
+    }
+}
+
+fn config(tls: &TlsOptions, files: &mut Files<'_>) -> Result<ServerConfig, String> {
+    let cert = tls.cert.as_deref().ok_or("cert= is missing")?;
+    let certificates = files.certificates(cert)?;
+    let key_file = tls.key.as_deref().unwrap_or(cert);
+    let key = files.key(key_file)?;
+    let provider = provider();
+    let builder = ServerConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?;
+    let builder = match &tls.client_ca {
+        None => builder.with_no_client_auth(),
+        Some(path) => {
+            let roots = Arc::new(files.authorities(path)?.roots);
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider).build();
+            builder
+                .with_client_cert_verifier(verifier.map_err(|error| format!("{}: {error}", path.display()))?)
+        }
+    };
+    let mut config = builder.with_single_cert(certificates, key).map_err(|error| {
+        format!("{} and {} do not go together: {error}", cert.display(), key_file.display())
+    })?;
+    // Our order: the cheapest cipher for this machine first (OpenSSL's clients put AES-256 first).
+    config.ignore_client_order = true;
+    // A resumed session would let in who was let in before, whatever client-ca= says since a reload.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Ok(config)
+}
