@@ -9,6 +9,7 @@
 mod harness;
 
 mod activation;
+mod image;
 mod logs;
 mod manager;
 mod notify;
