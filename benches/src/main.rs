@@ -11,6 +11,7 @@ mod network;
 mod merge;
 mod serve;
 mod soak;
+mod tls;
 
 use anyhow::{Result, bail};
 
@@ -26,6 +27,7 @@ type Line = (&'static str, &'static str, fn(&Effort) -> Result<()>);
 
 const LINES: &[Line] = &[
     ("serve", "a file to one client, beside nc -l and socat", serve::run),
+    ("tls", "a file inside TLS to one client, beside socat", tls::run),
     ("private", "100 clients of one file, each from its beginning: peak memory", serve::hundred),
     ("fanout", "one stream on standard input to 1, 8, 32, 100 clients", fanout::run),
     ("aggregate", "four producers over TCP into one ordered stream", aggregate::run),

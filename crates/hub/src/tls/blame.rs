@@ -11,7 +11,9 @@ pub(super) fn of(error: &io::Error) -> String {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
         Some(error) => of_tls(error),
         None => match error.kind() {
-            io::ErrorKind::UnexpectedEof => "it closed in the middle of the TLS handshake".into(),
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
+                "it closed in the middle of the TLS handshake".into()
+            }
             _ => error.to_string(),
         },
     }
@@ -56,14 +58,6 @@ fn of_certificate(error: &CertificateError) -> String {
         }
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
             "its certificate is not valid yet: is the clock right, here and there?".into()
-        }
-        CertificateError::NotValidForNameContext { expected, presented } => {
-            let mut shown = presented.iter().take(8).map(|name| escaped(name, 64)).collect::<Vec<_>>().join(", ");
-            if shown.is_empty() {
-                shown = "no name at all".into();
-            }
-            let expected = escaped(&expected.to_str(), 100);
-            format!("its certificate is for {shown}, not for {expected}: dial one of its names, or give sni=NAME")
         }
         CertificateError::BadSignature => "its certificate was signed by another authority of the same name: \
              ca= or client-ca= is not the file that belongs to it"

@@ -71,6 +71,16 @@ impl Verifier {
                 "its certificate has expired on {}: it needs a new one",
                 read.expires
             ))),
+            Error::InvalidCertificate(CertificateError::NotValidForNameContext { expected, .. }) => {
+                let names = match read.names.is_empty() {
+                    true => "no name".to_owned(),
+                    false => read.names.join(", "),
+                };
+                distrust(Distrust::Known(format!(
+                    "its certificate is for {names}, not for {}: dial one of its names, or give sni=NAME",
+                    expected.to_str()
+                )))
+            }
             _ => error,
         }
     }
