@@ -81,7 +81,7 @@ impl Rights {
 #[cfg(target_os = "linux")]
 mod linux {
     use std::io;
-    use std::os::fd::OwnedFd;
+    use std::os::fd::{AsFd, OwnedFd};
     use std::path::Path;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
@@ -183,9 +183,9 @@ mod linux {
             let dismissed = self.dismissed.clone();
             let watch = move || {
                 let mut polled = [PollFd::new(&pidfd, PollFlags::IN)];
-                if rustix::io::retry_on_intr(|| poll(&mut polled, None)).is_ok()
-                    && !dismissed.load(Ordering::Acquire)
-                {
+                let ended = rustix::io::retry_on_intr(|| poll(&mut polled, None)).is_ok();
+                if ended && !dismissed.load(Ordering::Acquire) {
+                    let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
                     tracing::error!(
                         "the helper process {pid} has ended: what is open stays so, the commands that it \
                          started have ended, and nothing can be opened again that needs root's rights; \
@@ -201,7 +201,8 @@ mod linux {
             self.remote.dismiss();
             let mut polled = [PollFd::new(&self.pidfd, PollFlags::IN)];
             if poll(&mut polled, Some(&GRACE)) == Ok(1) {
-                let _ = waitid(WaitId::Pid(self.pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+                let _ =
+                    waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
             }
         }
     }

@@ -5,6 +5,8 @@
 
 pub mod escape;
 pub mod interfaces;
+#[cfg(target_os = "linux")]
+pub mod privilege;
 pub mod clock;
 pub mod limits;
 pub mod allowance;
@@ -32,10 +34,6 @@ pub mod plan;
 pub mod tls;
 pub mod filter;
 pub mod source;
-#[cfg(target_os = "linux")]
-pub mod privilege;
-#[cfg(target_os = "linux")]
-pub mod helper;
 pub mod intake;
 pub mod reading;
 pub mod ingest;
@@ -44,6 +42,8 @@ pub mod deliver;
 pub mod write;
 pub mod private;
 pub mod sink;
+#[cfg(target_os = "linux")]
+pub mod helper;
 pub mod defaults;
 pub mod outlet;
 pub mod path;

@@ -89,8 +89,6 @@ impl Identity {
 /// The first step that the system refuses, or that it says it took and did not.
 pub fn give_up(identity: &Identity) -> Result<Vec<String>, PrivilegeError> {
     let mut missing = Vec::new();
-    // First, while it is allowed: what was in memory, keys included, is never written to a file.
-    step("no core dumps", rustix::process::setrlimit(Resource::Core, NO_CORE))?;
     empty_the_bounding_set(&mut missing);
     step("clearing the ambient capabilities", rustix::thread::clear_ambient_capability_set())?;
     step("not keeping capabilities", rustix::thread::set_keep_capabilities(false))?;
@@ -100,12 +98,22 @@ pub fn give_up(identity: &Identity) -> Result<Vec<String>, PrivilegeError> {
     step(&format!("becoming {}", identity.name), rustix::thread::set_thread_res_uid(uid, uid, uid))?;
     step("no capabilities", rustix::thread::set_capabilities(None, NONE))?;
     step("no new privileges", rustix::thread::set_no_new_privs(true))?;
-    // Nobody else of that user may look into this process.
-    let closed = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
-    step("closing the process to others", closed)?;
+    // Becoming another user made it so already, on most systems; it holds also against others of that user.
+    step("no core dumps", keep_secrets())?;
     missing.extend(open_files());
     verify(identity)?;
     Ok(missing)
+}
+
+/// From now on the process leaves no core dump, and others of its user cannot look into it: what it has in
+/// memory, keys included, stays there. For whoever loads a secret; it needs no right.
+///
+/// # Errors
+/// Of the system.
+pub fn keep_secrets() -> rustix::io::Result<()> {
+    rustix::process::setrlimit(Resource::Core, NO_CORE)?;
+    // Where dumps go through a pipe, to a service, the limit does not hold.
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
 }
 
 const NO_CORE: Rlimit = Rlimit { current: Some(0), maximum: Some(0) };

@@ -112,3 +112,24 @@ fn a_configuration_that_only_root_may_read_is_run() {
     assert_eq!(crate::who::status(&hub.pid().to_string(), "Uid"), "1 1 1 1");
     assert_eq!(read_pcap(&read_all(hub.client())).len(), 100);
 }
+
+#[test]
+fn recordings_go_on_in_a_folder_that_only_root_may_enter() {
+    if !may_capture() {
+        return;
+    }
+    let folder = folder();
+    let path = secret_file(&folder);
+    let recordings = folder.path().join("recordings");
+    let (path, to) = (path.to_str().unwrap(), recordings.to_str().unwrap());
+    let output = run(&["record", path, to, "--packets", "30", "--template", "%s.pcap"], b"");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let mut files = 0;
+    for entry in std::fs::read_dir(&recordings).unwrap() {
+        let metadata = entry.unwrap().metadata().unwrap();
+        assert_eq!((metadata.uid(), metadata.permissions().mode() & 0o777), (0, 0o600));
+        files += 1;
+    }
+    assert_eq!(files, 4, "it rotated: {said}");
+}

@@ -9,6 +9,8 @@ mod folder;
 mod message;
 mod permits;
 mod serve;
+#[cfg(test)]
+mod tests;
 
 use std::fs::File;
 use std::io;

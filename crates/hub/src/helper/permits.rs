@@ -45,8 +45,11 @@ impl Permits {
         for sink in &plan.sinks {
             permits.enter(&sink.endpoint);
             let address = &sink.endpoint.address;
+            if let Some(recording) = &sink.recording {
+                permits.directories.insert(recording.directory.clone());
+                continue;
+            }
             match sink.endpoint.scheme {
-                Scheme::File if address.ends_with('/') => drop(permits.directories.insert(address.into())),
                 Scheme::File => drop(permits.write.insert(address.into())),
                 Scheme::If if sink.injection.create_tap => drop(permits.taps.insert(address.clone())),
                 Scheme::If => drop(permits.inject.insert(address.clone())),

@@ -22,6 +22,7 @@ pub(super) use self::spec::{KEYS, recording};
 use super::{Context, Opening, Sink, SinkError};
 use crate::clock::wall_clock;
 use crate::event::Event;
+use crate::opener::Kind;
 use crate::pen::{Left, Pen};
 use crate::plan::SinkSpec;
 use crate::recording::{PART, Recording};
@@ -45,7 +46,9 @@ pub(super) fn open(
 ) -> Result<Box<dyn Sink>, SinkError> {
     let path = &recording.directory;
     let directory = opening.opener.directory(path).map_err(|error| {
-        let symlink = std::fs::symlink_metadata(path).is_ok_and(|m| m.file_type().is_symlink());
+        // Not followed, while looking follows it.
+        let symlink = error.kind() == io::ErrorKind::NotADirectory
+            && opening.opener.look(path).is_ok_and(|found| found.kind == Kind::Directory);
         let what = match error.kind() {
             _ if symlink => "it is a symbolic link; name the directory itself",
             io::ErrorKind::ResourceBusy => {
