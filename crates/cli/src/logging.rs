@@ -39,14 +39,16 @@ static LEVEL: OnceLock<reload::Handle<Targets, Registry>> = OnceLock::new();
 /// How lines look, once logging has started.
 static STYLE: RwLock<Option<Style>> = RwLock::new(None);
 
-/// How lines will look; for what is told before logging starts.
+/// How lines will look; for what is told before logging starts, and while it can still be seen where they go.
 pub(crate) fn dress(format: LogFormat) {
     *STYLE.write().unwrap_or_else(PoisonError::into_inner) = Some(Style::of_stderr(format));
 }
 
 /// Sends events to standard error. `verbosity` 0 shows who came and went; negative is quieter.
 pub(crate) fn start(format: LogFormat, verbosity: i8) {
-    dress(format);
+    if STYLE.read().unwrap_or_else(PoisonError::into_inner).is_none() {
+        dress(format);
+    }
     let style = style();
     let (level, handle) = reload::Layer::new(targets(verbosity));
     let _ = LEVEL.set(handle);

@@ -143,3 +143,57 @@ fn where_root_cannot_become_anybody_it_says_what_to_do_and_ends() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && said.contains("root's rights"), "{said}");
 }
+
+/// A server's certificate and key, in a folder of their own.
+fn server_files(folder: &tempfile::TempDir) -> String {
+    let certs = folder.path().join("certs");
+    let output = run(&["cert", "new", certs.to_str().unwrap(), "--name", "localhost"], b"");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    certs.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn keys_are_never_dumped_also_without_root() {
+    if !may_capture() || !has("setpriv") {
+        return;
+    }
+    use std::os::unix::fs::MetadataExt;
+    let folder = folder();
+    let certs = server_files(&folder);
+    assert!(Command::new("chown").args(["-R", "65534:65534"]).arg(folder.path()).status().unwrap().success());
+    let listen = format!("tls-listen://127.0.0.1:0?cert={certs}/server.pem&key={certs}/server-key.pem");
+    let hub = |listen: &str| {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", env!("CARGO_BIN_EXE_pcaphub")]);
+        command.args(["serve", "demo:", "--listen", listen, "--stats", "json"]);
+        Hub::spawn(command, 1)
+    };
+    let core = |hub: &Hub| {
+        let limits = std::fs::read_to_string(format!("/proc/{}/limits", hub.pid())).unwrap();
+        let line = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+        line.split_whitespace().skip(4).take(2).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let owner = |hub: &Hub| std::fs::metadata(format!("/proc/{}/environ", hub.pid())).unwrap().uid();
+    let with = hub(&listen);
+    assert_eq!(core(&with), ["0", "0"]);
+    assert_eq!(owner(&with), 0, "nobody may trace it, so it belongs to root there");
+    let without = hub("127.0.0.1:0");
+    assert_eq!(owner(&without), 65534, "and where there is no secret it is as it was");
+}
+
+#[test]
+fn a_key_that_only_root_may_read_is_read_by_a_hub_that_gave_root_up() {
+    if !may_capture() {
+        return;
+    }
+    let folder = folder();
+    let certs = server_files(&folder);
+    let path = secret_file(&folder);
+    let listen = format!("tls-listen://127.0.0.1:0?cert={certs}/server.pem&key={certs}/server-key.pem");
+    let hub = Hub::start(&["serve", path.to_str().unwrap(), "--listen", &listen, "--user", "nobody"], 1);
+    assert_eq!(status(&hub.pid().to_string(), "Uid"), "65534 65534 65534 65534");
+    let source = format!("tls://localhost:{}?ca={certs}/ca.pem", hub.client().port());
+    let output = run(&["cat", &source, "--opt", "reconnect=no"], b"");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(read_pcap(&output.stdout).len(), 100, "{said}");
+}

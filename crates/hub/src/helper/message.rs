@@ -132,11 +132,11 @@ pub(super) fn found(kind: u8, identity: (u64, u64)) -> Found {
 }
 
 /// Characters of an error's text.
-const TEXT: usize = 500;
+const TEXT: usize = 2000;
 /// Octets of a request: the words of a command are most of it.
 pub(super) const REQUEST: usize = 128 << 10;
 /// Octets of an answer.
-pub(super) const ANSWER: usize = 4 << 10;
+pub(super) const ANSWER: usize = 16 << 10;
 /// Descriptors of a message.
 const DESCRIPTORS: usize = 4;
 

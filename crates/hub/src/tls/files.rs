@@ -100,6 +100,10 @@ impl<'a> Files<'a> {
 
     /// The key in a file that nobody else can read.
     pub(super) fn key(&mut self, path: &Path) -> Result<PrivateKeyDer<'static>, String> {
+        // Before it is in memory.
+        #[cfg(target_os = "linux")]
+        crate::privilege::keep_secrets()
+            .map_err(|error| format!("cannot turn core dumps off, which would have the key: {error}"))?;
         let (octets, metadata) = self.read(path)?;
         if is_exposed(&metadata) {
             return Err(format!(
