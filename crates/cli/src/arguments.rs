@@ -691,6 +691,14 @@ fn demo(matches: &ArgMatches) -> Result<Endpoint, PlanError> {
     Ok(endpoint)
 }
 
+/// What a line says, for tests.
+#[cfg(test)]
+pub(crate) fn of_words(line: &[&str]) -> Result<Arguments, String> {
+    let words = std::iter::once("pcaphub").chain(line.iter().copied().filter(|word| !word.is_empty()));
+    let matches = command().try_get_matches_from(words).map_err(|error| error.to_string())?;
+    arguments(&matches).map_err(|error| error.to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -698,9 +706,7 @@ mod tests {
     use pcaphub_core::pace::Pace;
 
     fn plan_of(line: &[&str]) -> Result<Plan, String> {
-        let words = std::iter::once("pcaphub").chain(line.iter().copied());
-        let matches = command().try_get_matches_from(words).map_err(|error| error.to_string())?;
-        arguments(&matches).map(|arguments| arguments.plan).map_err(|error| error.to_string())
+        of_words(line).map(|arguments| arguments.plan)
     }
 
     #[test]

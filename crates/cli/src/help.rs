@@ -29,6 +29,7 @@ Examples:
   pcaphub pipe a.pcap --to tcp://192.168.1.3:57012            push to a listening analyzer
   pcaphub serve tcp://10.1.2.3:57012 tcp://10.4.5.6:57012     several sensors, one stream
   pcaphub serve tcp://10.1.2.3 --history 10s     late joiners get the last ten seconds
+  pcaphub run pcaphub.toml                       what a configuration file says, for a service
 
 `pcaphub help VERB` shows a verb's options, `pcaphub --help` every kind of endpoint.";
 
@@ -125,7 +126,8 @@ sources the slow client loses whole chunks, counted. --on-slow says otherwise.
 Signals: INT, TERM and HUP let clients take what is queued and end, a second one ends at
 once; USR1 prints the counts.
 
-Exit codes: 0; 1 something failed or a source ended in error; 2 usage; 77 no permission."
+Exit codes: 0; 1 something failed or a source ended in error; 2 usage; 77 no permission;
+78 the configuration file is wrong."
 }
 
 fn row(example: &str, help: &str, options: &[Key]) -> String {

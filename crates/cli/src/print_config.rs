@@ -70,3 +70,101 @@ fn config(arguments: &Arguments) -> Config {
     config.user = arguments.user.clone();
     config
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arguments::of_words;
+
+    /// A command line as a file; that this says the same plan was compared.
+    fn printed(line: &str) -> String {
+        let words: Vec<_> = line.split(' ').collect();
+        let arguments = of_words(&words).unwrap();
+        let text = text(&config(&arguments)).unwrap_or_else(|error| panic!("{line}: {error}"));
+        let read = config::parse_with(&text, &System, Filters::Keep).unwrap();
+        assert_eq!(read.plan, arguments.plan, "{line}\n{text}");
+        text
+    }
+
+    #[test]
+    fn what_a_verb_decides_is_in_its_file() {
+        assert_eq!(
+            printed("serve tcp://10.1.2.3"),
+            "[[source]]\nendpoint = \"tcp://10.1.2.3:57012\"\n\n[[sink]]\nendpoint = \"tcp-listen://127.0.0.1:57012\"\n"
+        );
+        assert_eq!(
+            printed("cat a.pcap"),
+            "reconnect = \"error\"\n\n[log]\nlevel = \"warn\"\n\n[[source]]\nendpoint = \"a.pcap\"\n\n[[sink]]\nendpoint = \"-\"\n"
+        );
+        assert_eq!(
+            printed("replay a.pcap eth1"),
+            "reconnect = \"error\"\n\n[[source]]\nendpoint = \"a.pcap\"\n\n[[sink]]\nendpoint = \"if:eth1\"\npace = \"1x\"\n"
+        );
+        assert!(printed("demo --rate 7 --seed 3").contains("endpoint = \"demo:\"\nrate = 7\nseed = 3\n"));
+        assert!(
+            printed("pipe a.pcap --to null: --on-slow drop")
+                .contains("endpoint = \"null:\"\non-slow = \"drop\"\n")
+        );
+    }
+
+    #[test]
+    fn every_option_of_the_command_line_is_in_its_file() {
+        let file = printed(
+            "serve -i eth0 -p -B 4096 tcp://[::1]:9 -r odd?.pcap --opt time=now -f udp -s 96 --order exact --hold 1h \
+             -c 9 --duration 90 --pace 2x --loop 3 --listen :1 --listen unix-listen:/x --allow 10.0.0.0/8,any \
+             --deny 10.0.0.1 --history 64MiB --format pcapng --on-slow drop --dedup 1ms --to tcp://h?bind=10.0.0.1 \
+             --max-memory 1GiB --max-clients 1 --max-clients-per-address 2 --max-producers 3 \
+             --max-producers-per-address 4 --producer-silence 5s --keepalive 6s --client-timeout 7s --header-wait 8s \
+             --drain 9s -v --log-format json --stats json",
+        );
+        for line in [
+            "order = \"exact\"",
+            "hold = \"1h\"",
+            "count = 9",
+            "duration = \"1m 30s\"",
+            "stats = \"json\"",
+            "max-memory = \"1024MiB\"",
+            "max-clients = 1",
+            "max-clients-per-address = 2",
+            "max-producers = 3",
+            "max-producers-per-address = 4",
+            "producer-silence = \"5s\"",
+            "keepalive = \"6s\"",
+            "client-timeout = \"7s\"",
+            "header-wait = \"8s\"",
+            "drain = \"9s\"",
+            "level = \"debug\"",
+            "format = \"json\"",
+            "promiscuous = \"no\"",
+            "buffer = \"4096KiB\"",
+            "filter = \"udp\"",
+            "snaplen = 96",
+            "pace = \"2x\"",
+            "loop = 3",
+            "endpoint = \"odd?.pcap\"",
+            "allow = [\"10.0.0.0/8\", \"any\"]",
+            "deny = \"10.0.0.1\"",
+            "history = \"64MiB\"",
+            "format = \"pcapng\"",
+            "on-slow = \"drop\"",
+            "dedup = \"1ms\"",
+            "bind = \"10.0.0.1\"",
+        ] {
+            assert!(file.lines().any(|known| known == line), "{line} is missing in\n{file}");
+        }
+    }
+
+    #[test]
+    fn every_limit_of_the_command_line_has_a_key() {
+        let command = crate::arguments::command();
+        let serve = command.get_subcommands().find(|verb| verb.get_name() == "serve").unwrap();
+        let limits =
+            serve.get_arguments().filter(|option| option.get_help_heading() == Some("Limits and messages"));
+        let names: Vec<_> = limits.filter_map(clap::Arg::get_long).collect();
+        assert!(names.len() > 10, "{names:?}");
+        for name in names {
+            let known = config::SETTINGS.iter().any(|setting| setting.name == name);
+            assert!(known || name == "log-format", "--{name} has no key");
+        }
+    }
+}

@@ -7,6 +7,7 @@
 mod aggregating;
 mod capturing;
 mod chaining;
+mod configuring;
 mod converting;
 mod corpus;
 mod formats;

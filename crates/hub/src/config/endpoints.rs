@@ -16,16 +16,19 @@ use crate::source::{self, SHAPING, SOURCES};
 pub(super) const MOST: usize = 1024;
 
 /// Keys that take any text, which is therefore always in quotes.
-pub const TEXTS: &[&str] = &["name", "filter", "endpoint"];
+pub const TEXTS: &[&str] = &["name", "filter", "endpoint", "cert", "key", "ca", "client-ca", "sni"];
 
 /// Keys that take several values, as a list or with commas between them.
-pub const LISTS: &[&str] = &["allow", "deny"];
+pub const LISTS: &[&str] = &["allow", "deny", "pin"];
 
 /// Where the endpoints of a plan stand in the file.
 pub(super) struct Endpoints {
     filters: Filters,
     pub(super) sources: Vec<Spot>,
     pub(super) sinks: Vec<Spot>,
+    /// Whether there are any at all, good or not.
+    pub(super) has_sources: bool,
+    pub(super) has_sinks: bool,
 }
 
 /// Where an endpoint and its options stand.
@@ -93,7 +96,7 @@ fn names(keys: &[&[Key]]) -> Vec<&'static str> {
 impl Endpoints {
     /// None yet.
     pub(super) fn new(filters: Filters) -> Self {
-        Endpoints { filters, sources: Vec::new(), sinks: Vec::new() }
+        Endpoints { filters, sources: Vec::new(), sinks: Vec::new(), has_sources: false, has_sinks: false }
     }
 
     pub(super) fn read_sources(
@@ -102,6 +105,7 @@ impl Endpoints {
         value: &Spanned<DeValue<'_>>,
         specs: &mut Vec<SourceSpec>,
     ) {
+        self.has_sources = !is_empty(value);
         SOURCE.read(document, value, self.filters, specs, &mut self.sources);
     }
 
@@ -111,6 +115,7 @@ impl Endpoints {
         value: &Spanned<DeValue<'_>>,
         specs: &mut Vec<SinkSpec>,
     ) {
+        self.has_sinks = !is_empty(value);
         SINK.read(document, value, self.filters, specs, &mut self.sinks);
     }
 }
@@ -263,6 +268,11 @@ impl<S> Side<S> {
             }
         }
     }
+}
+
+/// Whether it is `[]`.
+fn is_empty(value: &Spanned<DeValue<'_>>) -> bool {
+    matches!(value.get_ref(), DeValue::Array(items) if items.is_empty())
 }
 
 /// A value as the text of an option; `None` where its type is none that the key takes.

@@ -140,9 +140,18 @@ pub fn parse(text: &str) -> Result<Config, ConfigErrors> {
 pub fn parse_with(text: &str, opener: &dyn Opener, filters: Filters) -> Result<Config, ConfigErrors> {
     let mut document = Document::parse(text)?;
     let mut config = Config::default();
-    let Endpoints { sources, sinks, .. } = document.read(&mut config, filters);
+    let endpoints = document.read(&mut config, filters);
+    let Endpoints { sources, sinks, .. } = &endpoints;
+    for (there, what, example) in [
+        (endpoints.has_sources, "source", "tcp://10.1.2.3"),
+        (endpoints.has_sinks, "sink", "tcp-listen://127.0.0.1"),
+    ] {
+        if !there {
+            let why = format!("there is no {what}; add [[{what}]] and below it endpoint = \"{example}\"");
+            document.refuse(0, PlanError::Refused(why));
+        }
+    }
     // What was refused by itself is missing here: only whole endpoints can be in each other's way.
-    let whole = document.is_fine();
     let mut looked = config.plan.clone();
     source::look(&mut looked.sources, opener);
     for conflict in conflicts(&looked, opener) {
@@ -151,22 +160,11 @@ pub fn parse_with(text: &str, opener: &dyn Opener, filters: Filters) -> Result<C
             Some(Place::Sink(index)) => sinks.get(index),
             None => None,
         };
-        match spot {
-            Some(spot) => document.refuse(spot.of("endpoint"), conflict.error),
-            None if whole => document.refuse(0, missing(&looked)),
-            None => {}
+        if let Some(spot) = spot {
+            document.refuse(spot.of("endpoint"), conflict.error);
         }
     }
     let at = |spots: &[Spot]| spots.iter().map(|spot| document.position(spot.of("endpoint"))).collect();
-    (config.sources, config.sinks) = (at(&sources), at(&sinks));
+    (config.sources, config.sinks) = (at(sources), at(sinks));
     document.done(config)
-}
-
-/// What a plan without a source or without a sink lacks, in the terms of the file.
-fn missing(plan: &Plan) -> PlanError {
-    let (what, example) = match plan.sources.is_empty() {
-        true => ("source", "tcp://10.1.2.3"),
-        false => ("sink", "tcp-listen://127.0.0.1"),
-    };
-    PlanError::Refused(format!("there is no {what}; add [[{what}]] and below it endpoint = \"{example}\""))
 }

@@ -390,6 +390,9 @@ pub fn spec(endpoint: Endpoint) -> Result<SourceSpec, PlanError> {
     let options = Reading::new(&endpoint, &[COMMON, kind.keys])?;
     let name = options.value("name", |text| Ok(text.to_owned()))?;
     let named = name.is_some();
+    // Those of listening ones are read again when they listen.
+    options.value("allow", plan::networks)?;
+    options.value("deny", plan::networks)?;
     let spec = SourceSpec {
         named,
         name: name.unwrap_or_else(|| default_name(&endpoint)).into(),
