@@ -100,6 +100,10 @@ mod tests {
             printed("replay a.pcap eth1"),
             "reconnect = \"error\"\n\n[[source]]\nendpoint = \"a.pcap\"\n\n[[sink]]\nendpoint = \"if:eth1\"\npace = \"1x\"\n"
         );
+        assert!(
+            printed("record -i eth0 -G 3600 -W 24 -w /x/%H.pcap")
+                .contains("endpoint = \"/x/%H.pcap\"\nevery = 3600\nfiles = 24\n")
+        );
         assert!(printed("demo --rate 7 --seed 3").contains("endpoint = \"demo:\"\nrate = 7\nseed = 3\n"));
         assert!(
             printed("pipe a.pcap --to null: --on-slow drop")

@@ -422,6 +422,12 @@ fn values(key: &str) -> BoxedStrategy<String> {
         "history" => one_of(&["30s", "64MiB"]),
         "create" => one_of(&["tap"]),
         "oversize" => one_of(&["drop", "segment", "truncate"]),
+        "template" => one_of(&["%H.pcap", "a-%s.pcapng.zst"]),
+        "size" => one_of(&["1GiB", "100MB", "2000"]),
+        "keep-total" | "keep-free" => one_of(&["1GiB", "20GB"]),
+        "every" | "keep-age" => one_of(&["1h", "14d", "90"]),
+        "keep" | "files" => one_of(&["1", "24"]),
+        "zone" => one_of(&["utc", "local"]),
         "mac-src" | "mac-dst" => one_of(&["02:00:00:00:00:01", "2-0-0-0-0-1"]),
         other => panic!("give the test values for the key {other}"),
     }
@@ -448,6 +454,12 @@ fn addresses(scheme: Scheme) -> BoxedStrategy<String> {
         Scheme::Unix | Scheme::UnixListen | Scheme::Exec | Scheme::Sh => {
             any_text().prop_map(|text| format!("/{text}")).boxed()
         }
+        Scheme::File => prop_oneof![
+            any_text(),
+            any_text().prop_map(|text| format!("{text}/")),
+            any_text().prop_map(|text| format!("{text}/%H.pcap"))
+        ]
+        .boxed(),
         _ => any_text().boxed(),
     }
 }
@@ -515,7 +527,7 @@ fn any_limits() -> impl Strategy<Value = Limits> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig { max_global_rejects: 1 << 20, ..ProptestConfig::with_cases(2000) })]
 
     /// Every key of every row, and any text where text is taken.
     #[test]
@@ -559,6 +571,7 @@ fn rows() -> Vec<(Endpoint, &'static str, bool)> {
         let address = match scheme {
             Scheme::Stdio | Scheme::Demo | Scheme::Null => "",
             Scheme::Tcp | Scheme::Tls | Scheme::TcpListen | Scheme::TlsListen => "127.0.0.1:0",
+            Scheme::File => "/x/",
             _ => "/x",
         };
         Endpoint { scheme, address: address.into(), options: Vec::new() }
@@ -567,9 +580,34 @@ fn rows() -> Vec<(Endpoint, &'static str, bool)> {
         keys(&[source::COMMON, kind.keys]).into_iter().map(move |key| (endpoint(kind.scheme), key.name, true))
     });
     let of_sink = SINKS.iter().flat_map(|kind| {
-        keys(&[sink::COMMON, kind.keys]).into_iter().map(move |key| (endpoint(kind.scheme), key.name, false))
+        let shaping = source::COMMON.iter().filter(|key| key.name != "clock-offset");
+        let keys = keys(&[sink::COMMON, kind.keys]).into_iter().chain(shaping);
+        keys.into_iter().map(move |key| (endpoint(kind.scheme), key.name, false))
     });
     of_source.chain(of_sink).collect()
+}
+
+#[test]
+fn every_key_of_every_endpoint_is_printed_and_read_again() {
+    use proptest::strategy::ValueTree;
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    for (mut endpoint, key, is_source) in rows() {
+        let value = values(key).new_tree(&mut runner).unwrap().current();
+        if key == "key" {
+            endpoint.options.push(("cert".into(), "cert.pem".into()));
+        }
+        endpoint.options.push((key.into(), value));
+        let mut plan = config::parse(WHOLE).unwrap().plan;
+        if is_source {
+            plan.sources[0] = source::spec(endpoint.clone()).unwrap_or_else(|error| panic!("{error}"));
+        } else {
+            plan.sinks[0] = sink::spec(endpoint.clone()).unwrap_or_else(|error| panic!("{error}"));
+        }
+        let text = config::printed(&Config::of(plan.clone()));
+        let read = config::parse_with(&text, &System, Filters::Keep);
+        let read = read.unwrap_or_else(|errors| panic!("{key} of {endpoint}: {errors}\n{text}"));
+        assert_eq!(read.plan, plan, "{text}");
+    }
 }
 
 #[test]
