@@ -72,21 +72,30 @@ pub fn listen(
     let addresses: Vec<SocketAddr> = resolved
         .map_err(|error| refused(format!("cannot listen on {}: {error}", endpoint.address), false))?
         .collect();
-    let exposed = addresses.iter().find(|address| !address.ip().to_canonical().is_loopback());
+    let exposed = addresses.iter().find(|address| is_exposed(address));
     let plain = endpoint.scheme != Scheme::TlsListen;
     if let (true, Some(address), None) = (plain, exposed, &access.allow) {
-        let why = format!(
-            "{address} is not loopback, and PCAP-over-IP has neither encryption nor a password: \
-             say who may connect, e.g. allow=192.168.1.0/24 (--allow 192.168.1.0/24 with serve), \
-             allow=any if everyone may; or encrypt: tls-listen:// with the certificates that `pcaphub cert new` makes"
-        );
-        return Err(refused(why, true));
+        return Err(refused(exposed_without_allow(address), true));
     }
     let bound = |address| bind(opener, address);
     let sockets = addresses.into_iter().map(bound).collect::<Result<Vec<_>, _>>()?;
     let bound = sockets.iter().filter_map(|socket| socket.local_addr().ok());
     let own = bound.map(|address| own_traffic.exclude(address)).collect();
     Ok(Listeners { sockets, own_traffic: own_traffic.clone(), _own: own })
+}
+
+/// Whether others than this machine can reach it.
+pub(crate) fn is_exposed(address: &SocketAddr) -> bool {
+    !address.ip().to_canonical().is_loopback()
+}
+
+/// Why plaintext is not served there.
+pub(crate) fn exposed_without_allow(address: &SocketAddr) -> String {
+    format!(
+        "{address} is not loopback, and PCAP-over-IP has neither encryption nor a password: \
+         say who may connect, e.g. allow=192.168.1.0/24 (--allow 192.168.1.0/24 with serve), \
+         allow=any if everyone may; or encrypt: tls-listen:// with the certificates that `pcaphub cert new` makes"
+    )
 }
 
 fn bind(opener: &dyn Opener, address: SocketAddr) -> Result<TcpListener, Refused> {

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use pcaphub_core::shape::Time;
 
+use crate::access;
 use crate::endpoint::{Endpoint, Scheme};
 use crate::opener::{Kind, Opener};
 use crate::plan::{Plan, PlanError, SinkSpec, SourceSpec};
@@ -48,6 +49,7 @@ pub fn conflicts(plan: &Plan, opener: &dyn Opener) -> Vec<Conflict> {
     overwritten(plan, opener, &mut refuse);
     captured(plan, &mut refuse);
     doubled(plan, &mut refuse);
+    exposed(plan, &mut refuse);
     untimely(plan, &mut refuse);
     found
 }
@@ -121,6 +123,28 @@ fn doubled(plan: &Plan, refuse: &mut impl FnMut(Option<Place>, String)) {
             None => {
                 listening.insert(address, place);
             }
+        }
+    }
+}
+
+/// Plaintext listeners off loopback of which nobody said who may connect. A name is resolved, and then
+/// refused, when it is opened.
+fn exposed(plan: &Plan, refuse: &mut impl FnMut(Option<Place>, String)) {
+    let sources =
+        plan.sources.iter().enumerate().map(|(index, spec)| {
+            (Place::Source(index), &spec.endpoint, spec.endpoint.option("allow").is_some())
+        });
+    let sinks = plan
+        .sinks
+        .iter()
+        .enumerate()
+        .map(|(index, spec)| (Place::Sink(index), &spec.endpoint, spec.allow.is_some()));
+    for (place, endpoint, allows) in sources.chain(sinks) {
+        if endpoint.scheme != Scheme::TcpListen || allows {
+            continue;
+        }
+        if let Some(address) = endpoint.address.parse().ok().filter(access::is_exposed) {
+            refuse(Some(place), access::exposed_without_allow(&address));
         }
     }
 }

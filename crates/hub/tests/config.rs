@@ -256,6 +256,10 @@ fn combinations_that_cannot_work_are_told_where_the_endpoint_stands() {
     let errors = errors(&text);
     assert!(errors[0].starts_with("2:12: ") && errors[0].contains("times of its own"), "{errors:#?}");
     assert!(errors[1].starts_with("6:12: ") && errors[1].contains("is a source and a sink"), "{errors:#?}");
+    let open = error(&WHOLE.replace("null:", "tcp-listen://0.0.0.0"));
+    assert!(open.starts_with("4:12: ") && open.contains("is not loopback"), "{open}");
+    let open = error(&WHOLE.replace("tcp://10.1.2.3", "tcp-listen://[::]"));
+    assert!(open.starts_with("2:12: ") && open.contains("allow"), "{open}");
     let networks = error(&WHOLE.replace("tcp://10.1.2.3\"", "tcp-listen://127.0.0.1\"\nallow = \"here\""));
     assert!(networks.starts_with("3:9: allow = \"here\": `here` is not a network"), "{networks}");
 }
@@ -397,8 +401,9 @@ fn values(key: &str) -> BoxedStrategy<String> {
     let one_of =
         |values: &'static [&'static str]| prop::sample::select(values).prop_map(str::to_owned).boxed();
     match key {
-        "name" | "filter" | "cert" | "key" | "ca" | "client-ca" | "sni" => any_text().boxed(),
+        "name" | "filter" | "cert" | "key" | "ca" | "client-ca" => any_text().boxed(),
         "pin" => one_of(&[PINS]),
+        "sni" => one_of(&["hub.example", "10.0.0.1"]),
         "linktype" => one_of(&["raw", "1", "113", "Ethernet"]),
         "clock-offset" => one_of(&["-2s", "+150ms", "1h", "0"]),
         "snaplen" => one_of(&["0", "96", "262144"]),
@@ -510,7 +515,7 @@ fn any_limits() -> impl Strategy<Value = Limits> {
     (
         octets,
         [peers(), peers(), peers(), peers()],
-        [any_time(), any_time(), any_time(), any_time(), any_time()],
+        [any_time(), any_time(), any_time(), any_time(), any_time(), any_time()],
     )
         .prop_map(|(max_memory, peers, times)| Limits {
             max_memory,
@@ -523,6 +528,7 @@ fn any_limits() -> impl Strategy<Value = Limits> {
             producer_silence: times[2],
             header_wait: times[3],
             drain: times[4],
+            handshake_timeout: times[5],
         })
 }
 
@@ -552,6 +558,7 @@ proptest! {
         count in prop::option::of(1..u64::MAX),
         level in prop::sample::select(&[LogLevel::Error, LogLevel::Warn, LogLevel::Info, LogLevel::Debug, LogLevel::Trace][..]),
         (json, stats) in any::<(bool, bool)>(),
+        user in prop::option::of(any_text()),
     ) {
         let mut config = config::parse(WHOLE).unwrap();
         let endpoints = config.plan.clone();
@@ -559,6 +566,7 @@ proptest! {
         config.log_level = level;
         config.log_format = if json { LogFormat::Json } else { LogFormat::Text };
         config.stats_json = stats;
+        config.user = user;
         let text = config::printed(&config);
         let read = config::parse(&text).map_err(|errors| TestCaseError::fail(format!("{errors}\n{text}")))?;
         prop_assert_eq!(&read, &config, "{}", text);
@@ -614,7 +622,10 @@ fn every_key_of_every_endpoint_is_printed_and_read_again() {
 fn every_key_that_takes_any_text_is_listed_as_one_that_stands_in_quotes() {
     for (endpoint, key, is_source) in rows() {
         let takes = |value: &str| {
-            let endpoint = endpoint.clone().with_option(&format!("{key}={value}")).unwrap();
+            let mut endpoint = endpoint.clone().with_option(&format!("{key}={value}")).unwrap();
+            if key == "key" {
+                endpoint.options.push(("cert".into(), "cert.pem".into()));
+            }
             if is_source { source::spec(endpoint).is_ok() } else { sink::spec(endpoint).is_ok() }
         };
         assert_eq!(takes("?! \u{1}"), TEXTS.contains(&key), "{key} of {endpoint}");

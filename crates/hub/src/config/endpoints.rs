@@ -16,7 +16,7 @@ use crate::source::{self, SHAPING, SOURCES};
 pub(super) const MOST: usize = 1024;
 
 /// Keys that take any text, which is therefore always in quotes.
-pub const TEXTS: &[&str] = &["name", "filter", "endpoint", "cert", "key", "ca", "client-ca", "sni"];
+pub const TEXTS: &[&str] = &["name", "filter", "endpoint", "cert", "key", "ca", "client-ca", "user"];
 
 /// Keys that take several values, as a list or with commas between them.
 pub const LISTS: &[&str] = &["allow", "deny", "pin"];
