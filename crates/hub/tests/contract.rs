@@ -107,8 +107,6 @@ fn what_is_planned_is_named_with_its_missing_part() {
         let error = source::spec(Endpoint::parse(text).unwrap()).unwrap_err();
         assert!(error.to_string().contains("is not built yet"), "{text}: {error}");
     }
-    for text in ["nats://bus"] {
-        let error = sink::spec(Endpoint::parse(text).unwrap()).unwrap_err();
-        assert!(error.to_string().contains("is not built yet"), "{text}: {error}");
-    }
+    let error = sink::spec(Endpoint::parse("nats://bus").unwrap()).unwrap_err();
+    assert!(error.to_string().contains("is not built yet"), "{error}");
 }
