@@ -105,6 +105,11 @@ pub fn is_speaking_tls(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|inner| inner.is::<SpokeTls>())
 }
 
+/// Whether the peer refused all that was sent, by an alert of TLS.
+pub fn is_refusal(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::InvalidData
+}
+
 /// Delivers to a peer until the feed or the peer ends, or it is dead by [`is_dead`]. What the peer
 /// sends is discarded; that it closed its sending side means nothing (netcat does so at once), that
 /// it reset does.
@@ -123,7 +128,13 @@ where
         if let Err(ending) = filled {
             if ending == Ending::Ended {
                 let _ = writer.shutdown().await;
-                let _ = tokio::time::timeout(LINGER, discard.said.until_closed(&mut reader)).await;
+                let said = tokio::time::timeout(LINGER, discard.said.until_closed(&mut reader)).await;
+                // In TLS 1.3 a server judges a client's certificate after we have begun to send.
+                if let Ok(Some(error)) = said
+                    && is_refusal(&error)
+                {
+                    return Left::Peer(error);
+                }
             }
             return Left::Feed(ending);
         }

@@ -11,7 +11,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::process::ChildStdin;
 
 use super::{Context, Opening, Sink, SinkError};
-use crate::deliver::{Care, Greeting, to_peer};
+use crate::deliver::{Care, Greeting, is_refusal, to_peer};
 use crate::endpoint::Scheme;
 use crate::event::Event;
 use crate::opener::{Pipe, set_keepalive};
@@ -73,6 +73,10 @@ impl Dialled {
             let started = Instant::now();
             let why = match self.connection(context, pen).await {
                 Ok((Left::Feed(_), None)) => return Ok(()),
+                // What it was sent is lost, and nothing is left to send.
+                Ok((Left::Peer(error), _)) if is_refusal(&error) && pen.subscriber().ring().has_ended() => {
+                    return Err(format!("{}: {error}", self.spec.name));
+                }
                 // Nothing new will come: to start it again would only undo what it did.
                 Ok((_, Some(failed))) if self.is_command() && pen.subscriber().ring().has_ended() => {
                     return Err(format!("{}: {failed}", self.spec.name));
