@@ -3,11 +3,12 @@
 //!
 //! The protocols are sd_notify(3) and sd_listen_fds(3); systemd is not the only one who speaks them.
 
+use std::ffi::OsStr;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
@@ -161,17 +162,37 @@ fn notify(states: &[NotifyState<'_>]) {
     }
 }
 
+/// The way to the service manager, found while all rights are there: its socket may be where only root gets.
+static MANAGER: OnceLock<UnixDatagram> = OnceLock::new();
+
+/// Finds the service manager, if there is one. To be called before rights are given up.
+pub(crate) fn meet() {
+    if let Some(manager) = std::env::var_os("NOTIFY_SOCKET").and_then(|name| connected(&name).ok()) {
+        let _ = MANAGER.set(manager);
+    }
+}
+
 fn send(states: &[NotifyState<'_>]) -> std::io::Result<()> {
     let Some(name) = std::env::var_os("NOTIFY_SOCKET") else { return Ok(()) };
+    let text: String = states.iter().map(|state| format!("{state}\n")).collect();
+    let sent = MANAGER.get().map(|manager| manager.send(text.as_bytes()));
+    match sent {
+        Some(Ok(_)) => Ok(()),
+        Some(Err(error)) if error.kind() == std::io::ErrorKind::WouldBlock => Err(error),
+        // Its socket is another one since.
+        _ => connected(&name)?.send(text.as_bytes()).map(drop),
+    }
+}
+
+fn connected(name: &OsStr) -> std::io::Result<UnixDatagram> {
     // Not by the crate's own function: it takes an abstract socket's @ for a file's name.
     let address = match name.as_bytes() {
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
-        path => SocketAddr::from_pathname(std::ffi::OsStr::from_bytes(path))?,
+        path => SocketAddr::from_pathname(OsStr::from_bytes(path))?,
     };
-    let text: String = states.iter().map(|state| format!("{state}\n")).collect();
     let socket = UnixDatagram::unbound()?;
     // A manager that is stuck must not hold up packets.
     socket.set_nonblocking(true)?;
-    socket.send_to_addr(text.as_bytes(), &address)?;
-    Ok(())
+    socket.connect_addr(&address)?;
+    Ok(socket)
 }

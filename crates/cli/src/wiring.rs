@@ -19,6 +19,7 @@ use crate::{exit, help, logging, progress, run, service, signals, summary};
 /// What could not be set up.
 pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let inherited = service::inherited()?;
+    service::meet();
     raise_descriptors();
     let plan = || named(&arguments);
     let (user, config) = (arguments.user.as_deref(), arguments.config.as_deref());
