@@ -84,7 +84,7 @@ impl Folder {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let directory = fs::open(path, flags, Mode::empty())?;
         match fs::flock(&directory, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::WOULDBLOCK) => Err(io::ErrorKind::ResourceBusy.into()),
+            Err(Errno::WOULDBLOCK) => Err(Errno::BUSY.into()),
             // Some network file systems lock no directory. Names are taken without replacing there, too.
             Ok(()) | Err(_) => Ok(Folder { directory }),
         }

@@ -3,11 +3,11 @@
 //! Where pcaphub was started as root, a small process stands behind it that kept those rights
 //! (`helper`); nothing else in the hub calls the system to get a descriptor for what it names.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -39,7 +39,8 @@ pub enum Pipe {
 pub trait Opener: Send + Sync {
     /// A file, FIFO or device to read.
     fn read_file(&self, path: &Path) -> io::Result<File>;
-    /// A file to write from its beginning: created with mode 0600, never through a symbolic link.
+    /// A file to write from its beginning: a new one of mode 0600 in the place of what had its name, never
+    /// through a symbolic link; a FIFO or device as it is.
     fn write_file(&self, path: &Path) -> io::Result<File>;
     /// A directory to record files into, made with mode 0700 if it is missing (its parents are not),
     /// never through a symbolic link. [`ResourceBusy`](io::ErrorKind::ResourceBusy) is the error while
@@ -372,17 +373,30 @@ pub(crate) fn read_with(path: &Path, flags: OFlags) -> io::Result<File> {
 
 /// See [`Opener::write_file`]; `flags` are added to those of the system call.
 pub(crate) fn write_with(path: &Path, flags: OFlags) -> io::Result<File> {
-    let flags = (flags | OFlags::NOFOLLOW).bits() as i32;
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).mode(0o600).custom_flags(flags);
-    let file = options.open(path)?;
+    let options = |new: bool| {
+        let mut options = OpenOptions::new();
+        let flags = (flags | OFlags::NOFOLLOW).bits() as i32;
+        options.write(true).create_new(new).mode(0o600).custom_flags(flags);
+        options
+    };
+    match options(true).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        created => return created,
+    }
+    let file = options(false).open(path)?;
     let metadata = file.metadata()?;
-    if metadata.is_file() && metadata.nlink() > 1 {
+    if !metadata.is_file() {
+        return Ok(file);
+    }
+    if metadata.nlink() > 1 {
         return Err(io::Error::other("it has several hard links; give another name"));
     }
-    if metadata.is_file() {
-        // Not before the check: what it refuses must stay as it is.
-        file.set_len(0)?;
+    // Another file takes its place: who has the old one open, since its mode let them, gets nothing.
+    if std::fs::remove_file(path).is_ok() {
+        return options(true).open(path);
     }
+    // It cannot go, for instance as a file that a container was given.
+    file.set_permissions(Permissions::from_mode(0o600))?;
+    file.set_len(0)?;
     Ok(file)
 }

@@ -16,6 +16,7 @@ mod interfaces;
 mod late;
 mod manners;
 mod pushing;
+mod recording;
 mod segmenting;
 mod serving;
 mod shaping;

@@ -136,6 +136,29 @@ fn a_file_is_never_written_through_a_symbolic_link() {
 }
 
 #[test]
+fn a_file_that_is_overwritten_is_a_new_one_that_only_its_owner_reads() {
+    use std::io::Read;
+    use std::os::unix::fs::PermissionsExt;
+    let folder = folder();
+    let octets = pcap(&packets(1, 3, 1_700_000_000_000_000, 1000));
+    let path = file(&folder, "in.pcap", &octets);
+    let out = file(&folder, "out.pcap", b"an older capture, readable by all");
+    std::fs::set_permissions(&out, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let mut reader = std::fs::File::open(&out).unwrap();
+    let line = ["pipe", path.to_str().unwrap(), "-w", out.to_str().unwrap()];
+    assert!(run(&line, b"").status.success());
+    assert!(std::fs::read(&out).unwrap() == octets);
+    assert_eq!(std::fs::metadata(&out).unwrap().permissions().mode() & 0o777, 0o600);
+    let mut seen = String::new();
+    reader.read_to_string(&mut seen).unwrap();
+    assert_eq!(seen, "an older capture, readable by all", "who had the old one open sees nothing new");
+    std::fs::hard_link(&out, folder.path().join("second name")).unwrap();
+    let output = run(&line, b"");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("hard links"));
+    assert!(std::fs::read(&out).unwrap() == octets);
+}
+
+#[test]
 fn a_command_gets_the_packets_on_its_standard_input() {
     let folder = folder();
     let octets = pcap(&packets(1, 50, 1_700_000_000_000_000, 1000));

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use rustix::net::{RecvFlags, SendFlags};
@@ -90,35 +91,44 @@ fn tell(ours: &OwnedFd, result: &Outcome, file: Option<&File>) -> io::Result<()>
     message::send(ours.as_fd(), &serde_json::to_vec(result)?, &descriptors, SendFlags::empty())
 }
 
-/// A directory, as the main process has it.
+/// A directory, as the main process has it. Its threads ask in turn: an answer belongs to what was asked
+/// last.
 #[derive(Debug)]
-pub(super) struct RemoteFolder(OwnedFd);
+pub(super) struct RemoteFolder(Mutex<OwnedFd>);
 
 impl RemoteFolder {
     pub(super) fn new(control: OwnedFd) -> Self {
-        RemoteFolder(control)
+        RemoteFolder(Mutex::new(control))
     }
 
     fn ask(&self, wish: &Wish) -> io::Result<(Outcome, Option<File>)> {
-        message::send(self.0.as_fd(), &serde_json::to_vec(wish)?, &[], SendFlags::empty())
-            .map_err(|error| if error.kind() == io::ErrorKind::BrokenPipe { super::gone() } else { error })?;
-        self.hear()
+        ask(&self.control(), wish)
     }
 
-    fn hear(&self) -> io::Result<(Outcome, Option<File>)> {
-        let mut buffer = vec![0; REQUEST];
-        let (length, descriptors) = message::receive(&self.0, &mut buffer, RecvFlags::empty())?;
-        match buffer.get(..length).filter(|octets| !octets.is_empty()) {
-            None => Err(super::gone()),
-            Some(octets) => match serde_json::from_slice(octets)? {
-                Outcome::Failed(failure) => Err(failure.into()),
-                result => Ok((result, descriptors.into_iter().next().map(File::from))),
-            },
-        }
+    fn control(&self) -> MutexGuard<'_, OwnedFd> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn file(&self, wish: &Wish) -> io::Result<File> {
         self.ask(wish)?.1.ok_or_else(super::gone)
+    }
+}
+
+fn ask(control: &OwnedFd, wish: &Wish) -> io::Result<(Outcome, Option<File>)> {
+    message::send(control.as_fd(), &serde_json::to_vec(wish)?, &[], SendFlags::empty())
+        .map_err(|error| if error.kind() == io::ErrorKind::BrokenPipe { super::gone() } else { error })?;
+    hear(control)
+}
+
+fn hear(control: &OwnedFd) -> io::Result<(Outcome, Option<File>)> {
+    let mut buffer = vec![0; REQUEST];
+    let (length, descriptors) = message::receive(control, &mut buffer, RecvFlags::empty())?;
+    match buffer.get(..length).filter(|octets| !octets.is_empty()) {
+        None => Err(super::gone()),
+        Some(octets) => match serde_json::from_slice(octets)? {
+            Outcome::Failed(failure) => Err(failure.into()),
+            result => Ok((result, descriptors.into_iter().next().map(File::from))),
+        },
     }
 }
 
@@ -141,7 +151,8 @@ impl Directory for RemoteFolder {
 
     fn list(&self, wanted: &dyn Fn(&str) -> bool) -> io::Result<Vec<Entry>> {
         let mut entries = Vec::new();
-        let mut heard = self.ask(&Wish::List)?.0;
+        let control = self.control();
+        let mut heard = ask(&control, &Wish::List)?.0;
         loop {
             match heard {
                 Outcome::Files(files) if files.is_empty() => return Ok(entries),
@@ -154,7 +165,7 @@ impl Directory for RemoteFolder {
                 }
                 _ => return Err(super::gone()),
             }
-            heard = self.hear()?.0;
+            heard = hear(&control)?.0;
         }
     }
 
