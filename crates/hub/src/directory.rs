@@ -82,7 +82,11 @@ impl Folder {
             Err(error) => return Err(error.into()),
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let directory = fs::open(path, flags, Mode::empty())?;
+        let directory = match fs::open(path, flags, Mode::empty()) {
+            // So the kernel answers for symbolic links, too.
+            Err(Errno::NOTDIR) if is_link(path) => return Err(Errno::LOOP.into()),
+            opened => opened?,
+        };
         match fs::flock(&directory, FlockOperation::NonBlockingLockExclusive) {
             Err(Errno::WOULDBLOCK) => Err(Errno::BUSY.into()),
             // Some network file systems lock no directory. Names are taken without replacing there, too.
@@ -151,6 +155,10 @@ impl Directory for Folder {
         let mode = Mode::from_raw_mode(fs::fstat(&self.directory)?.st_mode);
         Ok(mode.intersects(Mode::WGRP | Mode::WOTH))
     }
+}
+
+fn is_link(path: &Path) -> bool {
+    fs::lstat(path).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink)
 }
 
 /// Renames without replacing: in one step where the file system can, else by a second link.
@@ -231,7 +239,8 @@ mod tests {
         symlink(&elsewhere, &path).unwrap();
         folder.create("a").unwrap();
         assert!(parent.path().join("moved/a").exists() && !elsewhere.join("a").exists());
-        assert!(Folder::open(&path).is_err(), "and a link is not opened");
+        let link = Folder::open(&path).unwrap_err();
+        assert_eq!(link.raw_os_error(), Some(Errno::LOOP.raw_os_error()), "and a link is not opened");
     }
 
     #[test]

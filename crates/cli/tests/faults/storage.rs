@@ -199,6 +199,49 @@ fn a_packed_file_goes_on_after_a_full_disk_and_is_whole_at_its_end() {
 }
 
 #[test]
+fn a_recording_keeps_a_part_of_the_disk_free_and_the_newest_packets() {
+    if !may_unshare() {
+        return;
+    }
+    let _alone = alone();
+    let verb = ["record", "-", "--size", "200kB", "--keep-free", "500kB"];
+    let (mut hub, mount) = hub_on_a_small_disk("x.pcap", &verb, 0);
+    let mut pipe = hub.stdin();
+    let all = packets(1, 10_000, BEGIN, 10);
+    let octets = pcap(&all);
+    assert!(octets.len() > 2 * DISK);
+    pipe.write_all(&octets).unwrap();
+    let files = || {
+        let entries = std::fs::read_dir(&mount).unwrap().map(|entry| entry.unwrap().path());
+        let mut files: Vec<_> = entries.filter(|path| path.to_string_lossy().contains("pcap")).collect();
+        files.sort_by_key(|path| std::fs::metadata(path).and_then(|m| m.modified()).ok());
+        files
+    };
+    let last = octets.len() - record(&all[9999]).len();
+    wait_until("the last packet is recorded", || {
+        files()
+            .last()
+            .is_some_and(|path| std::fs::read(path).is_ok_and(|file| file.ends_with(&octets[last..])))
+    });
+    let free = || rustix::fs::statvfs(&mount).map(|stat| stat.f_bavail * stat.f_frsize).unwrap();
+    wait_until("so much is free", || free() >= 500_000);
+    let kept: Vec<u8> = files().iter().flat_map(|path| read(path).split_off(24)).collect();
+    assert!(octets.ends_with(&kept), "the newest packets, without a gap");
+    assert!(kept.len() > DISK / 3, "{} octets", kept.len());
+    let (count, free) = (files().len(), free());
+    drop(pipe);
+    let (status, counts) = hub.ended();
+    assert!(status.success());
+    assert_eq!(counts["departed"]["dropped"], serde_json::json!({}));
+    row(
+        84,
+        "a recording that goes on for longer than the disk, --keep-free 500kB",
+        "nothing lost, the oldest files go, so much stays free",
+        &format!("0 lost of 10000; {count} files left; {} kB free", free / 1000),
+    );
+}
+
+#[test]
 fn a_hub_that_is_killed_leaves_files_that_are_readable_to_their_last_second() {
     let _alone = alone();
     let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros() as u64;

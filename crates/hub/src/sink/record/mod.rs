@@ -46,9 +46,7 @@ pub(super) fn open(
 ) -> Result<Box<dyn Sink>, SinkError> {
     let path = &recording.directory;
     let directory = opening.opener.directory(path).map_err(|error| {
-        // Not followed, while looking follows it.
-        let symlink = error.kind() == io::ErrorKind::NotADirectory
-            && opening.opener.look(path).is_ok_and(|found| found.kind == Kind::Directory);
+        let symlink = error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error());
         let what = match error.kind() {
             _ if symlink => "it is a symbolic link; name the directory itself",
             io::ErrorKind::ResourceBusy => {
