@@ -185,6 +185,8 @@ impl Keeper {
     /// # Errors
     /// There is no thread to be had.
     pub(super) fn start(shelf: Arc<Shelf>) -> io::Result<Self> {
+        // Before anything is written: there may be no room for it.
+        shelf.sweep(0);
         let (words, heard) = sync_channel(QUEUE);
         let pile = Arc::new(Pile::default());
         let (its_shelf, its_pile) = (shelf.clone(), pile.clone());
@@ -231,7 +233,6 @@ impl Keeper {
 fn keep(shelf: &Shelf, words: &Receiver<Word>, pile: &Pile) -> Result<(), String> {
     let mut outcome = Ok(());
     let mut writing = 0u64;
-    shelf.sweep(0);
     loop {
         let word = match shelf.recording.keep.watches() {
             true => words.recv_timeout(PERIOD),

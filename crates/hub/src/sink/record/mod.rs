@@ -22,7 +22,6 @@ pub(super) use self::spec::{KEYS, recording};
 use super::{Context, Opening, Sink, SinkError};
 use crate::clock::wall_clock;
 use crate::event::Event;
-use crate::opener::Kind;
 use crate::pen::{Left, Pen};
 use crate::plan::SinkSpec;
 use crate::recording::{PART, Recording};
@@ -92,7 +91,7 @@ impl Recorder {
     fn record(self, context: &Context, pen: Option<Pen>) -> Result<(), String> {
         let sink = self.shelf.sink.clone();
         let failed = |error: &dyn std::fmt::Display| format!("{sink}: {error}");
-        let recovery = recovery::start(self.shelf.clone(), self.leftovers);
+        let recovery = recovery::start(self.shelf.clone(), self.leftovers, context.shutdown.clone());
         let keeper = Keeper::start(self.shelf.clone()).map_err(|error| failed(&error))?;
         let mut tape = Tape { shelf: self.shelf.clone(), keeper, linktype: None, part: None, files: 0 };
         let when_full = if context.alone { WhenFull::Wait } else { WhenFull::Forfeit };
@@ -112,7 +111,6 @@ impl Recorder {
             },
         };
         let finished = tape.finish();
-        self.shelf.stop();
         if let Some(thread) = recovery {
             let _ = thread.join();
         }

@@ -14,23 +14,24 @@ use super::keeper::Shelf;
 use crate::codec;
 use crate::event::Event;
 use crate::recording::PART;
+use crate::shutdown::{Phase, Shutdown};
 
 /// Octets read at once.
 const READ: usize = 256 << 10;
 /// What a record may have at most: larger ones are not ours.
 const LONGEST: usize = (16 << 20) + READ;
 
-/// Recovers `leftovers`, if there are any.
-pub(super) fn start(shelf: Arc<Shelf>, leftovers: Vec<String>) -> Option<JoinHandle<()>> {
+/// Recovers `leftovers`, if there are any, until the hub stops.
+pub(super) fn start(shelf: Arc<Shelf>, leftovers: Vec<String>, shutdown: Shutdown) -> Option<JoinHandle<()>> {
     if leftovers.is_empty() {
         return None;
     }
     let recover = move || {
         for part in leftovers {
-            if shelf.has_stopped() {
+            if shutdown.phase() == Phase::Stopping {
                 return;
             }
-            if let Err(why) = recover(&shelf, &part) {
+            if let Err(why) = recover(&shelf, &part, &shutdown) {
                 shelf.emit(Event::RecordingLeft { sink: &shelf.sink, file: &part, why: &why });
             }
         }
@@ -39,7 +40,7 @@ pub(super) fn start(shelf: Arc<Shelf>, leftovers: Vec<String>) -> Option<JoinHan
     std::thread::Builder::new().name("recovery".into()).spawn(recover).ok()
 }
 
-fn recover(shelf: &Shelf, part: &str) -> io::Result<()> {
+fn recover(shelf: &Shelf, part: &str, shutdown: &Shutdown) -> io::Result<()> {
     let name = part.strip_suffix(PART).unwrap_or(part);
     let Some((stem, number)) = shelf.recording.template.stem_of(name) else { return Ok(()) };
     let file = shelf.directory.reopen(part)?;
@@ -54,7 +55,7 @@ fn recover(shelf: &Shelf, part: &str) -> io::Result<()> {
     let (file, source, found) = match codec::packs(Path::new(name)) {
         false => {
             let length = file.metadata()?.len();
-            let found = copy(&mut &file, &mut io::sink(), shelf)?;
+            let found = copy(&mut &file, &mut io::sink(), shutdown)?;
             file.set_len(found.octets)?;
             (file, part.to_owned(), Found { cut: length.saturating_sub(found.octets), ..found })
         }
@@ -63,7 +64,7 @@ fn recover(shelf: &Shelf, part: &str) -> io::Result<()> {
             let again = shelf.recording.template.name(stem, number.saturating_add(AGAIN)) + PART;
             let new = shelf.directory.create(&again)?;
             let mut writer = codec::packing(Path::new(name), new.try_clone()?)?;
-            let copied = copy(&mut codec::unpacked_file(file)?, &mut writer, shelf);
+            let copied = copy(&mut codec::unpacked_file(file)?, &mut writer, shutdown);
             match copied.and_then(|found| writer.finish().map(|()| found)) {
                 Ok(found) => (new, again, found),
                 Err(error) => {
@@ -97,12 +98,12 @@ struct Found {
 }
 
 /// Copies the header and all whole records of a capture of ours.
-fn copy(from: &mut dyn Read, to: &mut dyn Write, shelf: &Shelf) -> io::Result<Found> {
+fn copy(from: &mut dyn Read, to: &mut dyn Write, shutdown: &Shutdown) -> io::Result<Found> {
     let mut buffer = Vec::new();
     let mut found = Found { packets: 0, octets: 0, cut: 0 };
     let mut format = None;
     loop {
-        if shelf.has_stopped() {
+        if shutdown.phase() == Phase::Stopping {
             return Err(io::Error::other("the recorder ended; the next one tries again"));
         }
         let more = read(from, &mut buffer);
