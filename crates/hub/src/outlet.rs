@@ -53,6 +53,7 @@ impl Outlet {
     pub fn push(&mut self, batch: &Arc<Batch>, packets: Range<usize>, now: Monotonic) {
         match &mut self.queue {
             None => self.feed.push(batch, packets, now),
+            Some(_) if self.feed.is_done() => {}
             Some(queue) => {
                 queue.push(batch, packets);
                 if self.feed.ring().options().on_slow != OnSlow::Wait {
@@ -72,6 +73,10 @@ impl Outlet {
         }
         self.feed.flush(now);
         if self.feed.is_done() {
+            // What is left of the queue is more than it may have.
+            if let Some(queue) = &mut self.queue {
+                queue.clear();
+            }
             self.feed.ring().end();
         }
     }
@@ -90,8 +95,7 @@ impl Outlet {
     /// Gives up what is not due yet: the hub was told to end.
     pub fn abandon(&mut self) {
         if let Some(queue) = &mut self.queue {
-            let packets = queue.runs.drain(..).map(|run| run.packets.len() as u64).sum();
-            (queue.octets, queue.due) = (0, None);
+            let packets = queue.clear();
             self.feed.lose(DropReason::Closed, packets);
         }
     }
@@ -119,6 +123,12 @@ impl Queue {
             self.due = None;
         }
         lost
+    }
+
+    /// Lets go of all; how many packets.
+    fn clear(&mut self) -> u64 {
+        (self.octets, self.due) = (0, None);
+        self.runs.drain(..).map(|run| run.packets.len() as u64).sum()
     }
 
     fn release(&mut self, feed: &mut Feed, now: Monotonic) {

@@ -55,6 +55,17 @@ fn a_count_ends_the_source_or_the_sink() {
 }
 
 #[test]
+fn a_paced_sink_ends_with_the_last_packet_of_its_count() {
+    // The fourth would be due after five minutes.
+    let mut capture = packets(1, 3, BEGIN, 1000);
+    capture.extend(packets(1, 3, BEGIN + 300_000_000, 1000));
+    let begun = Instant::now();
+    let (kept, _) = piped(&capture, &[], &["--opt", "count=3", "--opt", "pace=1x"]);
+    assert_eq!(kept, capture[..3]);
+    assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
+}
+
+#[test]
 fn a_listener_with_a_count_closes_its_clients_and_ends() {
     let folder = folder();
     let path = file(&folder, "in.pcap", &pcap(&packets(1, 1000, BEGIN, 10)));
