@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use pcaphub_core::shape::Time;
+use pcaphub_sys::Device;
 
 use crate::access;
 use crate::endpoint::{Endpoint, Scheme};
@@ -80,7 +81,7 @@ fn captured(plan: &Plan, refuse: &mut impl FnMut(Option<Place>, String)) {
         let captured = |source: &&SourceSpec| {
             let interface = &source.endpoint.address;
             source.endpoint.scheme == Scheme::If
-                && (*interface == sink.endpoint.address || interface == "any")
+                && (interface == "any" || is_same(interface, &sink.endpoint.address))
         };
         if let Some(source) = plan.sources.iter().find(captured) {
             let why = format!(
@@ -91,6 +92,12 @@ fn captured(plan: &Plan, refuse: &mut impl FnMut(Option<Place>, String)) {
             refuse(Some(Place::Sink(index)), why);
         }
     }
+}
+
+/// Whether two names are those of one interface, which may have several.
+fn is_same(one: &str, other: &str) -> bool {
+    let index = |name| Device::find(name).ok().flatten().map(|device| device.index);
+    one == other || index(one).is_some_and(|one| index(other) == Some(one))
 }
 
 /// Listeners at one address. Names are not resolved; one that means the same address is found when it
