@@ -63,7 +63,7 @@ impl OwnTraffic {
         Entry { shared: self.shared.clone(), id }
     }
 
-    /// Keeps the traffic of all endpoints, those to come included, out of a capture that is not bound
+    /// Keeps the traffic of all endpoints, those to come included, out of a capture that lets nothing through
     /// yet.
     ///
     /// # Errors
@@ -128,6 +128,19 @@ impl Shared {
         let program = program.or_else(|_| alone.program(&endpoints, &self.local));
         let program = program.map_err(|_| std::io::Error::other("there are too many sockets"))?;
         capture.socket.set_filter(&program)
+    }
+}
+
+impl Entry {
+    /// A socket that was bound to no address, and is connected now, has got one: other addresses of this
+    /// machine are not ours any more.
+    pub fn narrow(&self, endpoint: SocketAddr) {
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = shared.endpoints.get_mut(&self.id)
+            && std::mem::replace(known, endpoint) != endpoint
+        {
+            shared.renew();
+        }
     }
 }
 

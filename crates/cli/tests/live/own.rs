@@ -117,6 +117,31 @@ fn the_same_ports_of_others_are_captured() {
 }
 
 #[test]
+fn connections_of_others_on_loopback_are_captured_whatever_ports_they_share_with_ours() {
+    let Some(network) = network() else { return };
+    let sensor = network.b.listen("127.0.0.1:0");
+    let dial = format!("tcp://{}", sensor.local_addr().unwrap());
+    for interface in ["lo", "any"] {
+        let words = ["serve", "-i", interface, "-f", "tcp", &dial, "--listen", "127.0.0.1:0"];
+        let hub = network.b.hub(&words, 1);
+        let (_dialled, from) = sensor.accept().unwrap();
+        let mut client = network.b.connect(hub.client());
+        read_exact(&mut client, 24);
+        // The port at which the hub listens, and the one from which it has dialled: each at another address.
+        for port in [hub.client().port(), from.port()] {
+            let other = network.b.listen(&format!("127.0.0.9:{port}"));
+            let address = other.local_addr().unwrap();
+            let _stranger = network.b.connect(address);
+            let has_port = |packet: &Packet| packet.octets.windows(2).any(|part| part == port.to_be_bytes());
+            let is_there = |packet: &Packet| packet.octets.windows(4).any(|part| part == [127, 0, 0, 9]);
+            let seen = packets_until(&mut client, 3, |packet| has_port(packet) && is_there(packet));
+            assert!(seen.iter().all(is_there), "{interface}: {seen:?}");
+        }
+        hub.stop();
+    }
+}
+
+#[test]
 fn traffic_of_clients_inside_a_vlan_is_left_out_and_that_of_others_is_not() {
     let Some(network) = network() else { return };
     let filter = "not ip6 and not (tcp and not vlan)";

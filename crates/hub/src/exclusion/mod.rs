@@ -20,8 +20,9 @@ pub enum Beginning {
     Ethernet,
     /// With the network layer; its protocol is known to the kernel.
     Network,
-    /// With something of which we know nothing but what the kernel tells.
-    Unknown,
+    /// With whatever the interface has, which is another for each packet: Ethernet, or something of which we
+    /// know nothing but what the kernel tells.
+    Any,
 }
 
 /// What a live capture is to leave out.
@@ -85,44 +86,17 @@ impl Exclusion {
         let (v4, v6) = (code.label(), code.label());
         // X becomes the offset of the network layer.
         match self.beginning {
-            Beginning::Ethernet => {
-                let mut at = 12;
-                for _ in 0..=MAX_TAGS {
-                    let tag = code.label();
-                    code.push(LDX_IMM, at + 2);
-                    code.load(LD_HALF_ABS, at);
-                    code.if_equal(IPV4, v4);
-                    code.if_equal(IPV6, v6);
-                    at += 4;
-                    if at <= 12 + 4 * MAX_TAGS {
-                        for kind in [0x8100, 0x88a8, 0x9100] {
-                            code.if_equal(kind, tag);
-                        }
-                        code.go(wanted);
-                        code.place(tag);
-                    }
+            Beginning::Ethernet => ethernet(code, v4, v6, wanted),
+            Beginning::Network => network(code, 0, v4, v6, wanted),
+            Beginning::Any => {
+                let has_ethernet = code.label();
+                code.load(LD_WORD_ABS, AD_HARDWARE_TYPE);
+                for hardware_type in ETHERNET_HARDWARE {
+                    code.if_equal(hardware_type, has_ethernet);
                 }
-                code.go(wanted);
-            }
-            Beginning::Network | Beginning::Unknown => {
-                // Tags in the octets themselves: sent through a VLAN interface by a driver that
-                // leaves them to us.
-                let tag = code.label();
-                let first = if self.beginning == Beginning::Network { 0 } else { NETWORK };
-                code.push(LDX_IMM, first);
-                code.load(LD_WORD_ABS, AD_PROTOCOL);
-                code.if_equal(IPV4, v4);
-                code.if_equal(IPV6, v6);
-                if self.beginning == Beginning::Network {
-                    code.if_equal(0x8100, tag);
-                    code.go(wanted);
-                    code.place(tag);
-                    code.push(LDX_IMM, 4);
-                    code.load(LD_HALF_ABS, 2);
-                    code.if_equal(IPV4, v4);
-                    code.if_equal(IPV6, v6);
-                }
-                code.go(wanted);
+                network(code, NETWORK, v4, v6, wanted);
+                code.place(has_ethernet);
+                ethernet(code, v4, v6, wanted);
             }
         }
         code.place(v4);
@@ -153,10 +127,9 @@ impl Exclusion {
             for address in addresses {
                 code.if_equal(u32::from(*address), reject);
             }
-            if addresses.iter().any(Ipv4Addr::is_loopback) {
-                // All of 127.0.0.0/8 is this machine.
+            if addresses.contains(&LOOPBACK) {
                 code.push(AND, 0xff00_0000);
-                code.if_equal(0x7f00_0000, reject);
+                code.if_equal(u32::from(LOOPBACK), reject);
             }
             code.go(next);
         };
@@ -235,6 +208,36 @@ impl Exclusion {
     }
 }
 
+/// Sets X to the offset of the network layer behind an Ethernet header and tags, and goes on by its kind.
+fn ethernet(code: &mut Assembler, v4: Label, v6: Label, wanted: Label) {
+    let mut at = 12;
+    for _ in 0..=MAX_TAGS {
+        let tag = code.label();
+        code.push(LDX_IMM, at + 2);
+        code.load(LD_HALF_ABS, at);
+        code.if_equal(IPV4, v4);
+        code.if_equal(IPV6, v6);
+        at += 4;
+        if at <= 12 + 4 * MAX_TAGS {
+            for kind in [0x8100, 0x88a8, 0x9100] {
+                code.if_equal(kind, tag);
+            }
+            code.go(wanted);
+            code.place(tag);
+        }
+    }
+    code.go(wanted);
+}
+
+/// The same where the kernel knows both.
+fn network(code: &mut Assembler, at: u32, v4: Label, v6: Label, wanted: Label) {
+    code.push(LDX_IMM, at);
+    code.load(LD_WORD_ABS, AD_PROTOCOL);
+    code.if_equal(IPV4, v4);
+    code.if_equal(IPV6, v6);
+    code.go(wanted);
+}
+
 /// Compares the address at an offset from X with each of some; falls on to a label if it is none.
 type Compare<'a, A> = &'a dyn Fn(&mut Assembler, u32, &[A], Label);
 
@@ -271,9 +274,13 @@ impl Ports {
             let port = endpoint.port();
             match endpoint.ip() {
                 // One that listens on all of IPv6 has IPv4 as well.
-                IpAddr::V6(Ipv6Addr::UNSPECIFIED) => local.iter().for_each(|ip| ports.add(port, *ip)),
+                IpAddr::V6(Ipv6Addr::UNSPECIFIED) => {
+                    local.iter().for_each(|ip| ports.add(port, *ip));
+                    ports.add(port, LOOPBACK.into());
+                }
                 IpAddr::V4(Ipv4Addr::UNSPECIFIED) => {
                     local.iter().filter(|ip| ip.is_ipv4()).for_each(|ip| ports.add(port, *ip));
+                    ports.add(port, LOOPBACK.into());
                 }
                 ip => ports.add(port, ip.to_canonical()),
             }
@@ -295,6 +302,10 @@ fn add<A: PartialEq>(addresses: &mut Vec<A>, address: A) {
     }
 }
 
+/// Among the addresses of a port: all of 127.0.0.0/8, which this machine has without having been given it.
+const LOOPBACK: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 0);
+/// ARPHRD_ETHER and ARPHRD_LOOPBACK of linux/if_arp.h: packets begin with an Ethernet header.
+const ETHERNET_HARDWARE: [u32; 2] = [1, 772];
 /// EtherTypes and the protocol number.
 const IPV4: u32 = 0x0800;
 const IPV6: u32 = 0x86dd;
@@ -309,6 +320,7 @@ const AD: u32 = 0u32.wrapping_sub(0x1000);
 const AD_PROTOCOL: u32 = AD;
 const AD_PACKET_TYPE: u32 = AD.wrapping_add(4);
 const AD_INTERFACE: u32 = AD.wrapping_add(8);
+const AD_HARDWARE_TYPE: u32 = AD.wrapping_add(28);
 const AD_VLAN_PRESENT: u32 = AD.wrapping_add(48);
 /// The network layer's first octet, wherever that is.
 const NETWORK: u32 = 0u32.wrapping_sub(0x10_0000);
@@ -376,8 +388,9 @@ mod tests {
     }
 
     fn any_host(v6: bool) -> impl Strategy<Value = SocketAddr> {
-        let ips = if v6 { ["fd00::2", "fd00::9", "::1"] } else { ["10.0.0.2", "10.0.0.9", "127.8.8.8"] };
-        (prop::sample::select(ips.to_vec()), 1u16..14)
+        let v4 = ["10.0.0.2", "10.0.0.9", "127.0.0.1", "127.8.8.8"];
+        let ips = if v6 { vec!["fd00::2", "fd00::9", "::1"] } else { v4.to_vec() };
+        (prop::sample::select(ips), 1u16..14)
             .prop_map(|(ip, port)| SocketAddr::new(ip.parse().unwrap(), port))
     }
 
@@ -393,7 +406,8 @@ mod tests {
         let address = match endpoint.ip() {
             IpAddr::V6(ip) if ip.is_unspecified() => here,
             IpAddr::V4(ip) if ip.is_unspecified() => here && host.is_ipv4(),
-            ip => ip == host.ip() || loopback(ip) && loopback(host.ip()),
+            // What another process does at another address of 127.0.0.0/8 is not ours.
+            ip => ip == host.ip(),
         };
         endpoint.port() == host.port() && address
     }

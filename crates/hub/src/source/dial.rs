@@ -80,6 +80,7 @@ async fn dial(
     let bound = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;
     let own = own_traffic.exclude(bound);
     let stream = tokio::net::TcpSocket::from_std_stream(socket.into()).connect(address).await?;
+    own.narrow(stream.local_addr()?);
     stream.set_nodelay(true)?;
     Ok((stream, own))
 }
