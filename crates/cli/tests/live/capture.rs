@@ -1,5 +1,6 @@
 //! `if:NAME` as a source, beside tcpdump on the same interface.
 
+use std::io::BufRead;
 use std::process::Stdio;
 
 use rustix::process::Signal;
@@ -171,30 +172,149 @@ fn what_the_kernel_had_no_room_for_is_counted() {
 #[test]
 fn several_rings_share_the_packets_and_none_comes_twice() {
     let Some(network) = network() else { return };
-    let (mut hub, mut client, _) = capturing(&network, &["if:vb?rings=3&filter=udp%20port%209"]);
-    // Flows go to a ring each: many flows.
-    for _ in 0..30 {
-        network.a.send("10.99.0.2:9", 20);
-    }
-    let packets = packets_until(&mut client, 600, is_datagram);
-    assert_eq!(packets.iter().filter(|packet| is_datagram(packet)).count(), 600);
-    let counts = hub.counts();
-    let rings: Vec<u64> =
-        counts["sources"].as_array().unwrap().iter().map(|ring| ring["decoded"].as_u64().unwrap()).collect();
-    assert_eq!(rings.len(), 3);
-    assert!(rings.iter().filter(|packets| **packets > 0).count() > 1, "{rings:?}");
-    hub.stop();
+    let folder = folder();
+    let out = folder.path().join("out.pcap");
+    let sockets: Vec<std::net::UdpSocket> = (0..30).map(|_| network.a.socket()).collect();
+    let sent = std::sync::atomic::AtomicU32::new(0);
+    let enough = std::sync::atomic::AtomicBool::new(false);
+    let order = std::sync::atomic::Ordering::Relaxed;
+    std::thread::scope(|scope| {
+        // Flows go to a ring each: many flows, from before the first ring is there until after the last one.
+        scope.spawn(|| {
+            let pause = std::time::Duration::from_micros(50);
+            while !enough.load(order) && sent.load(order) < 300_000 {
+                let number = sent.fetch_add(1, order);
+                let octets = format!("datagram {number:08}");
+                sockets[number as usize % 30].send_to(octets.as_bytes(), "[::ffff:10.99.0.2]:9").unwrap();
+                std::thread::sleep(pause);
+            }
+        });
+        let source = "if:vb?rings=3&filter=udp%20port%209";
+        let mut hub = network.b.hub(&["pipe", source, "--to", out.to_str().unwrap()], 0);
+        hub.wait_for("source if:vb");
+        let before = sent.load(order);
+        let mut counts = serde_json::Value::Null;
+        wait_until("many have come", || {
+            counts = hub.counts();
+            counts["sources"][0]["decoded"].as_u64().unwrap() > 1000 && sent.load(order) > before + 3000
+        });
+        let rings = counts["sources"].as_array().unwrap();
+        assert_eq!(rings.len(), 3);
+        assert!(rings.iter().all(|ring| ring["decoded"].as_u64().unwrap() > 0), "{counts}");
+        hub.stop();
+        enough.store(true, order);
+    });
+    let number = |packet: &Packet| {
+        let at = packet.octets.windows(9).position(|part| part == b"datagram ").unwrap() + 9;
+        String::from_utf8_lossy(&packet.octets[at..at + 8]).parse::<u32>().unwrap()
+    };
+    let mut numbers: Vec<u32> = read_pcap(&std::fs::read(&out).unwrap()).iter().map(number).collect();
+    numbers.sort_unstable();
+    assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]), "some came twice");
+    // While they all are there, none is missing.
+    let inner = &numbers[numbers.len() / 4..numbers.len() / 4 * 3];
+    assert!(inner.windows(2).all(|pair| pair[0] + 1 == pair[1]), "some are missing");
+}
+
+/// Microseconds since 1970.
+fn now() -> i64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_micros() as i64
 }
 
 #[test]
 fn packets_come_at_once_where_latency_is_to_be_low_and_long_ones_come_whole() {
     let Some(network) = network() else { return };
-    let (hub, mut client, _) = capturing(&network, &["if:vb?latency=low&promiscuous=no"]);
-    network.a.send("10.99.0.2:9", 200);
-    packets_until(&mut client, 200, is_datagram);
-    // Larger than any MTU: what the kernel passes on without cutting it.
-    network.a.run(&["ping", "-c", "1", "-s", "9000", "10.99.0.2"]);
+    network.a.shell("ip link set va mtu 9500");
+    network.b.shell("ip link set vb mtu 9500");
+    let (hub, mut client, _) = capturing(&network, &["if:vb?latency=low&promiscuous=no&filter=udp"]);
+    let mut delays: Vec<i64> = (0..200)
+        .map(|_| {
+            network.a.send("10.99.0.2:9", 1);
+            let packet = next_packet(&mut client);
+            now() - packet.micros as i64
+        })
+        .collect();
+    delays.sort_unstable();
+    // In blocks it would be a millisecond at least.
+    assert!(delays[100] < 1000, "{} µs, at best {}", delays[100], delays[0]);
+    let socket = network.a.inside(|| std::net::UdpSocket::bind("0.0.0.0:0").unwrap());
+    socket.send_to(&[b'.'; 9000], "10.99.0.2:9").unwrap();
+    assert_eq!(next_packet(&mut client).octets.len(), 42 + 9000);
     hub.stop();
+}
+
+#[test]
+fn a_filter_sees_the_whole_packet_and_snaplen_cuts_what_it_keeps() {
+    let Some(network) = network() else { return };
+    for latency in ["normal", "low"] {
+        let source = format!("if:vb?latency={latency}");
+        let (mut hub, mut client, _) = capturing(&network, &["-s", "20", "-f", "udp port 9", &source]);
+        network.a.send("10.99.0.2:10", 40);
+        network.a.send("10.99.0.2:9", 40);
+        let packets = packets_until(&mut client, 40, |_| true);
+        assert!(packets.iter().all(|packet| packet.octets.len() == 20));
+        assert_eq!(hub.counts()["sources"][0]["forwarded"], 40);
+        hub.stop();
+    }
+}
+
+#[test]
+fn an_interface_that_comes_back_as_what_it_was_is_captured_again() {
+    let Some(network) = network() else { return };
+    let (mut hub, mut client, _) = capturing(&network, &["-i", "vb", "-f", "udp port 9"]);
+    let index = || network.b.shell("cat /sys/class/net/vb/ifindex");
+    let (before, b) = (index(), network.b.namespace());
+    network.b.shell("ip link set vb down");
+    hub.wait_for("the interface is down");
+    // As when a container has it for a while. It keeps its index.
+    let elsewhere = format!("{b}-elsewhere");
+    root(&format!(
+        "ip netns add {elsewhere}
+         ip -n {b} link set vb netns {elsewhere}
+         ip -n {elsewhere} link set vb netns {b}
+         ip netns del {elsewhere}
+         ip -n {b} link set vb up"
+    ));
+    assert_eq!(index(), before);
+    hub.wait_for("the interface is gone");
+    wait_until("it is captured again", || {
+        network.a.send("10.99.0.2:9", 1);
+        hub.counts()["sources"][0]["decoded"].as_u64().unwrap() > 0
+    });
+    assert!(is_datagram(&next_packet(&mut client)));
+    hub.stop();
+}
+
+#[test]
+fn packets_of_all_interfaces_have_every_vlan_tag_where_they_come_and_where_they_go() {
+    let Some(network) = network() else { return };
+    let (vlan, provider) = ([0x81, 0, 0, 6], [0x88, 0xa8, 0, 5]);
+    let tags = [vec![], vlan.to_vec(), provider.to_vec(), [provider, vlan].concat(), [vlan, vlan].concat()];
+    let sent: Vec<Vec<u8>> = tags
+        .iter()
+        .map(|tags| {
+            let mut octets = tagged(7, 1, 9);
+            octets.splice(12..16, tags.iter().copied());
+            octets
+        })
+        .collect();
+    let hub = |host: &Host| {
+        let hub = host.hub(&["serve", "-i", "any", "--listen", "127.0.0.1:0"], 1);
+        let mut client = host.connect(hub.client());
+        read_exact(&mut client, 24);
+        (hub, client)
+    };
+    let (there, here) = (hub(&network.a), hub(&network.b));
+    send_packets(&network, &sent);
+    for (hub, mut client) in [there, here] {
+        let mut seen = packets_until(&mut client, sent.len(), is_datagram);
+        seen.retain(is_datagram);
+        for (seen, sent) in seen.iter().zip(&sent) {
+            assert_eq!(seen.octets[..2], sent[12..14]);
+            assert_eq!(seen.octets[20..], sent[14..]);
+        }
+        hub.stop();
+    }
 }
 
 #[test]
@@ -287,26 +407,33 @@ fn tshark_shows_live_packets_with_no_further_option() {
     if !has("tshark") {
         return;
     }
-    let hub = network.b.hub(&["serve", "-i", "vb", "--listen", "127.0.0.1:0"], 1);
-    let port = hub.client().port();
-    let tshark = network
+    let mut hub = network.b.hub(&["serve", "-i", "vb", "--listen", "127.0.0.1:0"], 1);
+    let capture = format!("TCP@127.0.0.1:{}", hub.client().port());
+    let mut tshark = network
         .b
-        .command(&["tshark", "-l", "-i", &format!("TCP@127.0.0.1:{port}"), "-c", "10", "-Y", "udp"])
+        .command(&["tshark", "-l", "-i", &capture, "-a", "duration:40", "-Y", "udp.dstport == 9"])
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let mut hub = hub;
     hub.wait_for("connected");
-    // It has its header when it is connected, and looks at its pipe a little later.
-    let sending = network.a.start(&[
-        "sh",
-        "-c",
-        "for i in $(seq 200); do echo datagram >/dev/udp/10.99.0.2/9; sleep 0.1; done",
-    ]);
-    let udp = network.a.start(&["ping", "-i", "0.1", "-c", "300", "10.99.0.2"]);
-    let output = tshark.wait_with_output().unwrap();
-    drop((sending, udp));
-    assert!(output.status.success());
+    let enough = std::sync::atomic::AtomicBool::new(false);
+    let shown: Vec<String> = std::thread::scope(|scope| {
+        // It has its header when it is connected, and looks at its pipe a little later.
+        scope.spawn(|| {
+            while !enough.load(std::sync::atomic::Ordering::Relaxed) {
+                network.a.send("10.99.0.2:9", 1);
+                std::thread::sleep(std::time::Duration::from_millis(20));
+            }
+        });
+        let lines = std::io::BufReader::new(tshark.stdout.take().unwrap()).lines();
+        let shown = lines.map_while(Result::ok).take(10).collect();
+        enough.store(true, std::sync::atomic::Ordering::Relaxed);
+        shown
+    });
+    tshark.kill().unwrap();
+    tshark.wait().unwrap();
+    assert_eq!(shown.len(), 10, "{shown:?}");
+    assert!(shown.iter().all(|line| line.contains("10.99.0.1") && line.contains("UDP")), "{shown:?}");
     hub.stop();
 }

@@ -17,7 +17,6 @@ use pcaphub_core::linktype::LinkType;
 use pcaphub_core::packet::Packet;
 use pcaphub_core::stats::{DropCounts, DropReason};
 use pcaphub_core::time::Timestamp;
-use pcaphub_sys::bpf::Instruction;
 use pcaphub_sys::{Device, Frame, Ring, Wake};
 
 use super::{Captured, PacketReader};
@@ -75,9 +74,6 @@ const LAST: Duration = Duration::from_millis(24);
 const BUSY: usize = 64;
 const GATHER: Duration = Duration::from_millis(2);
 
-/// A program that lets nothing through.
-const NOTHING: Instruction = Instruction { code: 6, jt: 0, jf: 0, k: 0 };
-
 impl PacketReader for Capture {
     fn linktype(&self) -> LinkType {
         self.interface.linktype
@@ -86,7 +82,7 @@ impl PacketReader for Capture {
     fn read(&mut self, interfaces: &mut Interfaces, last: bool) -> io::Result<Option<Captured>> {
         let id = self.intern(interfaces);
         if last && !std::mem::replace(&mut self.state.closed, true) {
-            self.ring.socket().set_filter(&[NOTHING])?;
+            self.ring.socket().close()?;
         }
         let mut captured = Captured { batch: self.collect(id), dropped: DropCounts::default() };
         if captured.batch.is_empty() {
@@ -139,10 +135,12 @@ impl Capture {
 
     /// The interface is down: it may come up again, or it may be gone.
     fn went_down(&mut self) -> io::Result<()> {
-        if let Some((name, index)) = &self.device
-            && Device::find(name)?.is_none_or(|device| device.index != *index)
-        {
-            return Err(io::Error::other("the interface is gone"));
+        if let Some((name, index)) = &self.device {
+            // What came back is captured by a socket that is bound anew, even if its index is the same.
+            let unbound = self.ring.socket().bound_to()? != index.cast_signed();
+            if unbound || Device::find(name)?.is_none_or(|device| device.index != *index) {
+                return Err(io::Error::other("the interface is gone"));
+            }
         }
         if !std::mem::replace(&mut self.state.down, true) {
             self.events.emit(Event::InterfaceDown { source: &self.name });
@@ -163,7 +161,7 @@ impl Capture {
         let mut sane = true;
         ring.visit(&mut |frame| {
             let header = Header::of(&frame, interface.linktype);
-            let whole = header.octets().len() + frame.octets.len() + header.tag().len();
+            let whole = header.octets().len() + header.rest(&frame).len() + header.tag().len();
             if !records.is_empty() && records.len() + RECORD_HEADER + whole > size {
                 return ControlFlow::Break(());
             }
@@ -205,14 +203,15 @@ fn append(
     snaplen: u32,
     interface: InterfaceId,
 ) -> Packet {
-    let (before, tag) = (header.octets(), header.tag());
+    let (before, tag, octets) = (header.octets(), header.tag(), header.rest(frame));
     let added = (before.len() + tag.len()) as u32;
-    let caplen = (frame.octets.len() as u32).saturating_add(added).min(snaplen);
-    let origlen = frame.origlen.saturating_add(added).max(caplen);
+    let caplen = (octets.len() as u32).saturating_add(added).min(snaplen);
+    let taken = (frame.octets.len() - octets.len()) as u32;
+    let origlen = frame.origlen.saturating_sub(taken).saturating_add(added).max(caplen);
     let timestamp = Timestamp::new(frame.seconds.into(), frame.nanos.into());
     records.extend_from_slice(&Format::pcap_record(timestamp, caplen, origlen));
     let offset = records.len();
-    let (first, rest) = frame.octets.split_at(header.tag_at.min(frame.octets.len()));
+    let (first, rest) = octets.split_at(header.tag_at.min(octets.len()));
     for part in [before, first, tag, rest] {
         records.extend_from_slice(part);
     }
@@ -220,9 +219,11 @@ fn append(
     Packet { timestamp, interface, caplen, origlen, offset: offset as u32, options_offset: 0, options_len: 0 }
 }
 
-/// What a packet gets that the kernel told beside it: a cooked header, a VLAN tag.
+/// What a packet gets that the kernel told beside it: a cooked header in place of its own, a VLAN tag.
 struct Header {
     cooked: Option<[u8; SLL2]>,
+    /// How many of the packet's first octets the cooked header replaces.
+    replaces: usize,
     tag: [u8; 4],
     tag_len: usize,
     /// Before which of the packet's octets the tag stands.
@@ -231,25 +232,29 @@ struct Header {
 
 /// The cooked header of LINKTYPE_LINUX_SLL2, in octets.
 const SLL2: usize = 20;
-/// Where an Ethernet packet has its type, or a tag.
+/// Where an Ethernet packet has its type, or a tag; and where that ends.
 const ETHERNET_TYPE: usize = 12;
+const ETHERNET_HEADER: usize = 14;
+/// ARPHRD_ETHER and ARPHRD_LOOPBACK of linux/if_arp.h: packets begin with an Ethernet header.
+const ETHERNET_HARDWARE: [u16; 2] = [1, 772];
 
 impl Header {
     fn of(frame: &Frame<'_>, linktype: LinkType) -> Self {
-        let mut header = Header { cooked: None, tag: [0; 4], tag_len: 0, tag_at: 0 };
+        let mut header = Header { cooked: None, replaces: 0, tag: [0; 4], tag_len: 0, tag_at: 0 };
         let [type_high, type_low] = frame.vlan.map_or(0, |(kind, _)| kind).to_be_bytes();
         let [control_high, control_low] = frame.vlan.map_or(0, |(_, control)| control).to_be_bytes();
-        let [protocol_high, protocol_low] = frame.address.protocol.to_be_bytes();
         match linktype {
             LinkType::ETHERNET if frame.vlan.is_some() => {
                 header.tag = [type_high, type_low, control_high, control_low];
                 (header.tag_len, header.tag_at) = (4, ETHERNET_TYPE);
             }
             LinkType::SLL2 => {
-                let mut protocol = [protocol_high, protocol_low];
+                let inner;
+                (inner, header.replaces) = header_of(frame);
+                let mut protocol = inner;
                 if frame.vlan.is_some() {
                     protocol = [type_high, type_low];
-                    header.tag = [control_high, control_low, protocol_high, protocol_low];
+                    header.tag = [control_high, control_low, inner[0], inner[1]];
                     header.tag_len = 4;
                 }
                 header.cooked = Some(cooked(frame, protocol));
@@ -259,12 +264,29 @@ impl Header {
         header
     }
 
+    /// The packet's octets that stay.
+    fn rest<'a>(&self, frame: &Frame<'a>) -> &'a [u8] {
+        frame.octets.get(self.replaces..).unwrap_or_default()
+    }
+
     fn octets(&self) -> &[u8] {
         self.cooked.as_ref().map_or(&[], |octets| octets.as_slice())
     }
 
     fn tag(&self) -> &[u8] {
         self.tag.get(..self.tag_len).unwrap_or_default()
+    }
+}
+
+/// What a packet's own header says that follows it, and how long the header is. Where it is Ethernet, tags
+/// that are in the octets follow it, however far the kernel has looked behind them: which of them it tells
+/// as the protocol, and where it takes the network layer to begin, is not the same for packets that came, for
+/// those that were sent, and in all kernels.
+fn header_of(frame: &Frame<'_>) -> ([u8; 2], usize) {
+    let ethernet = ETHERNET_HARDWARE.contains(&frame.address.hardware_type);
+    match frame.octets.get(ETHERNET_TYPE..ETHERNET_HEADER) {
+        Some(&[high, low]) if ethernet => ([high, low], ETHERNET_HEADER),
+        _ => (frame.address.protocol.to_be_bytes(), frame.network.min(frame.octets.len())),
     }
 }
 
@@ -288,7 +310,8 @@ mod tests {
 
     fn frame(vlan: Option<(u16, u16)>) -> Frame<'static> {
         let address = LinkAddress { protocol: 0x0800, interface: 7, hardware_type: 1, ..Default::default() };
-        Frame { seconds: 1, nanos: 2_000, octets: OCTETS, origlen: OCTETS.len() as u32, vlan, address }
+        let origlen = OCTETS.len() as u32;
+        Frame { seconds: 1, nanos: 2_000, octets: OCTETS, origlen, network: 14, vlan, address }
     }
 
     fn record(frame: &Frame<'_>, linktype: LinkType, snaplen: u32) -> (Vec<u8>, Packet) {
@@ -308,8 +331,37 @@ mod tests {
     fn a_cooked_packet_has_its_tag_behind_its_header() {
         let (octets, packet) = record(&frame(Some((0x8100, 5))), LinkType::SLL2, 65_535);
         assert_eq!(octets[..2], [0x81, 0x00]);
-        assert_eq!(octets[20..24], [0, 5, 8, 0]);
-        assert_eq!(packet.origlen as usize, 24 + OCTETS.len());
+        assert_eq!(octets[20..], *b"\0\x05\x08\0payload");
+        assert_eq!((packet.caplen, packet.origlen), (31, 31));
+    }
+
+    #[test]
+    fn a_cooked_packet_has_all_tags_whichever_of_them_the_kernel_took_out() {
+        let octets = [&OCTETS[..12], b"\x81\0\0\x06", &OCTETS[12..]].concat();
+        // It may have looked behind the tag for the protocol, and for the network layer.
+        for (protocol, network) in [(0x8100, 14), (0x0800, 18)] {
+            let address = LinkAddress { protocol, hardware_type: 1, ..Default::default() };
+            let origlen = octets.len() as u32;
+            let mut frame =
+                Frame { seconds: 1, nanos: 0, octets: &octets, origlen, network, vlan: None, address };
+            let (sent, packet) = record(&frame, LinkType::SLL2, 65_535);
+            assert_eq!((&sent[..2], &sent[20..]), (&b"\x81\0"[..], &b"\0\x06\x08\0payload"[..]));
+            assert_eq!(packet.origlen, 20 + 4 + 7);
+            frame.vlan = Some((0x88a8, 5));
+            let (received, packet) = record(&frame, LinkType::SLL2, 65_535);
+            assert_eq!(received[..2], *b"\x88\xa8");
+            assert_eq!(received[20..], *b"\0\x05\x81\0\0\x06\x08\0payload");
+            assert_eq!(packet.origlen, 20 + 8 + 7);
+        }
+    }
+
+    #[test]
+    fn a_cooked_packet_of_an_interface_without_a_header_is_whole() {
+        let address = LinkAddress { protocol: 0x86dd, hardware_type: 65_534, ..Default::default() };
+        let frame =
+            Frame { seconds: 1, nanos: 0, octets: b"\x60ip", origlen: 3, network: 0, vlan: None, address };
+        let (octets, packet) = record(&frame, LinkType::SLL2, 65_535);
+        assert_eq!((&octets[..2], &octets[20..], packet.origlen), (&b"\x86\xdd"[..], &b"\x60ip"[..], 23));
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub(super) fn begins_with(hardware_type: Option<u16>) -> (LinkType, Layer) {
         // IP packets, behind whatever there is.
         Some(LinkType::RAW) => (LinkType::RAW, Layer::Cut),
         Some(linktype) => (linktype, Layer::Whole),
-        None => (LinkType::SLL2, Layer::Cut),
+        // Their own headers are taken off here: behind one, the kernel hides VLAN tags.
+        None => (LinkType::SLL2, Layer::Whole),
     }
 }

@@ -153,7 +153,11 @@ impl Live {
             Latency::Blocks => SNAPLEN,
             Latency::Low => SNAPLEN_LOW,
         };
-        let snaplen = self.spec.shape.snaplen.unwrap_or(most);
+        // A filter that runs here sees the whole packet; what is over is cut off behind it.
+        let snaplen = match (self.spec.shape.snaplen, &self.spec.filter) {
+            (Some(snaplen), Some(_)) => snaplen.max(most),
+            (snaplen, _) => snaplen.unwrap_or(most),
+        };
         let ring = RingOptions {
             snaplen,
             octets: ring_octets(&self.spec, &self.context.limits, self.context.rings),
@@ -162,7 +166,7 @@ impl Live {
         let exclusion = Exclusion {
             beginning: match layer {
                 Layer::Whole if linktype == LinkType::ETHERNET => Beginning::Ethernet,
-                Layer::Whole => Beginning::Unknown,
+                Layer::Whole => Beginning::Any,
                 Layer::Cut => Beginning::Network,
             },
             loopback: match device {
@@ -174,11 +178,13 @@ impl Live {
         };
         let ring = Ring::new(socket.clone(), &ring)?;
         let name = self.spec.name.clone();
-        let exclusion = self.context.own_traffic.keep_out_of(name.clone(), socket.clone(), exclusion)?;
+        // Until it has joined the others, a ring would get all that they get.
+        socket.close()?;
         socket.bind(device.map(|device| device.index))?;
         if let Some(share) = &self.spec.share {
             join(share, &socket)?;
         }
+        let exclusion = self.context.own_traffic.keep_out_of(name.clone(), socket.clone(), exclusion)?;
         if let Some(device) = device.filter(|device| self.options.promiscuous && !device.loopback) {
             socket.promiscuous(device.index)?;
         }
@@ -211,7 +217,9 @@ impl Live {
     fn kernel_filter(&self, linktype: LinkType, layer: Layer, snaplen: u32) -> io::Result<Vec<Instruction>> {
         let Some(text) = &self.spec.filter else { return Ok(Vec::new()) };
         let filter = filter::compiled(&self.spec.name, text).map_err(io::Error::other)?;
-        let program = filter.program(linktype).map_err(io::Error::other)?;
+        let program = filter.program(linktype);
+        let program =
+            program.map_err(|error| io::Error::other(filter::unusable(&self.spec.name, text, &error)))?;
         let same = match layer {
             Layer::Whole => linktype == LinkType::ETHERNET,
             Layer::Cut => linktype == LinkType::RAW,
@@ -233,6 +241,10 @@ impl Live {
     fn fatal(&self, error: &io::Error) -> SourceError {
         let interface = self.interface();
         let permission = error.kind() == io::ErrorKind::PermissionDenied;
+        if let Some(PlanError::Filter { filter, why, .. }) = error.get_ref().and_then(|e| e.downcast_ref()) {
+            let why = format!("filter `{}`: {why}", plan::shortened(filter));
+            return SourceError { usage: true, ..SourceError::because(&self.spec, why) };
+        }
         let why = match error.kind() {
             io::ErrorKind::PermissionDenied => format!(
                 "capturing on {interface} needs the right CAP_NET_RAW; grant it in one of three ways: \

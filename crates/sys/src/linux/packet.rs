@@ -43,6 +43,9 @@ pub enum Wake {
     Down,
 }
 
+/// A program that lets nothing through.
+const NOTHING: Instruction = Instruction { code: 0x06, jt: 0, jf: 0, k: 0 };
+
 impl PacketSocket {
     /// A socket that receives nothing before it is bound.
     ///
@@ -82,12 +85,36 @@ impl PacketSocket {
         self.set(libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &filter)
     }
 
+    /// No packet passes from now on, until another filter is set.
+    ///
+    /// # Errors
+    /// Of the system.
+    pub fn close(&self) -> io::Result<()> {
+        self.set_filter(&[NOTHING])
+    }
+
     /// Begins to receive: from one interface by its index, or from all.
     ///
     /// # Errors
     /// `ENODEV` where there is no such interface.
     pub fn bind(&self, interface: Option<u32>) -> io::Result<()> {
         self.bind_to(interface, libc::ETH_P_ALL as u16)
+    }
+
+    /// The index of the interface that it is bound to; 0 is all of them, -1 none any more: the interface is
+    /// gone, even if one with the same name and index is there again.
+    ///
+    /// # Errors
+    /// Of the system.
+    pub fn bound_to(&self) -> io::Result<i32> {
+        // SAFETY: sockaddr_ll is made of integers only, for which all zeros is a value.
+        let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+        let mut length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+        let descriptor = self.descriptor.as_raw_fd();
+        // SAFETY: the kernel writes at most `length` octets to a sockaddr_ll, for which every pattern of bits
+        // is valid.
+        let result = unsafe { libc::getsockname(descriptor, (&raw mut address).cast(), &raw mut length) };
+        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(address.sll_ifindex) }
     }
 
     pub(super) fn bind_to(&self, interface: Option<u32>, protocol: u16) -> io::Result<()> {

@@ -44,6 +44,8 @@ pub struct Frame<'a> {
     pub octets: &'a [u8],
     /// What it had on the wire, in octets; without a VLAN tag that was taken out.
     pub origlen: u32,
+    /// Where in `octets` the kernel takes its network layer to begin.
+    pub network: usize,
     /// The VLAN tag that was taken out: its type (0x8100 where the kernel does not say) and its 16
     /// bits of control information.
     pub vlan: Option<(u16, u16)>,
@@ -234,6 +236,7 @@ fn frame_v3(record: &[u8]) -> Option<Frame<'_>> {
         nanos: word(record, 8),
         octets: captured(record, usize::from(half(record, 24)), word(record, 12))?,
         origlen: word(record, 16),
+        network: usize::from(half(record, 26).saturating_sub(half(record, 24))),
         vlan: vlan(status, word(record, 32) as u16, half(record, 36)),
         address: link_address(record.get(V3_HEADER..)?),
     })
@@ -247,6 +250,7 @@ fn frame_v2(slot: &[u8]) -> Option<Frame<'_>> {
         nanos: word(slot, 20),
         octets: captured(slot, usize::from(half(slot, 12)), word(slot, 8))?,
         origlen: word(slot, 4),
+        network: usize::from(half(slot, 14).saturating_sub(half(slot, 12))),
         vlan: vlan(status, half(slot, 24), half(slot, 26)),
         address: link_address(slot.get(V2_HEADER..)?),
     })

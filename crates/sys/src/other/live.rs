@@ -104,11 +104,27 @@ impl PacketSocket {
         match *self {}
     }
 
+    /// No packet passes.
+    ///
+    /// # Errors
+    /// Never called.
+    pub fn close(&self) -> io::Result<()> {
+        match *self {}
+    }
+
     /// Begins to receive.
     ///
     /// # Errors
     /// Never called.
     pub fn bind(&self, _interface: Option<u32>) -> io::Result<()> {
+        match *self {}
+    }
+
+    /// Which interface it is bound to.
+    ///
+    /// # Errors
+    /// Never called.
+    pub fn bound_to(&self) -> io::Result<i32> {
         match *self {}
     }
 
@@ -176,6 +192,8 @@ pub struct Frame<'a> {
     pub octets: &'a [u8],
     /// What it had on the wire.
     pub origlen: u32,
+    /// Where its network layer begins.
+    pub network: usize,
     /// The VLAN tag that was taken out.
     pub vlan: Option<(u16, u16)>,
     /// Where it came from.
