@@ -204,6 +204,12 @@ const CWR: u8 = 0x80;
 const TCP: u8 = 6;
 const IPV6_HEADER: usize = 40;
 
+/// Where the network layer of an Ethernet packet begins, behind up to two VLAN tags; `None` where the packet
+/// ends before.
+pub fn network_at(octets: &[u8]) -> Option<usize> {
+    link(octets).map(|(_, at)| at)
+}
+
 /// The EtherType behind up to two VLAN tags, and where the network layer begins.
 fn link(octets: &[u8]) -> Option<(u16, usize)> {
     let mut at = 12;

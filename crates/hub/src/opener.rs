@@ -160,7 +160,7 @@ pub trait Wire: Send {
     /// # Errors
     /// Of the system.
     fn wait(&self, time: Duration) -> io::Result<()>;
-    /// Octets that the network layer of a packet may have.
+    /// Octets that the network layer of a packet may have, at this moment.
     fn mtu(&self) -> usize;
     /// Finds the interface again after it was away.
     ///
@@ -194,7 +194,8 @@ impl Wire for Interface {
     }
 
     fn mtu(&self) -> usize {
-        self.mtu
+        // It may be changed at any time; that of an interface which is away is the last one.
+        Device::find(&self.name).ok().flatten().map_or(self.mtu, |device| device.mtu)
     }
 
     fn reopen(&mut self) -> io::Result<()> {

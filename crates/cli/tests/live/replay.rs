@@ -45,20 +45,32 @@ fn every_packet_arrives_as_it_was_and_the_counts_agree_with_the_interfaces() {
 fn packets_keep_their_distances_and_none_is_early() {
     let Some(network) = network() else { return };
     let folder = folder();
-    let capture = packets(1, 100, BEGIN, 10_000);
+    let capture = packets(1, 200, BEGIN, 10_000);
     let path = file(&folder, "in.pcap", &pcap(&capture));
     for (pace, divisor) in [(&[][..], 1), (&["--pace", "2x"], 2)] {
         let (hub, mut client) = receiver(&network);
         replay(&network, &[&[path.to_str().unwrap(), "va"], pace].concat());
-        let arrived = packets_until(&mut client, 100, |_| true);
-        for (sent, arrived_at) in capture.iter().zip(&arrived) {
+        let arrived = packets_until(&mut client, 200, |_| true);
+        let late = |(sent, arrived_at): (&Packet, &Packet)| {
             let due = (sent.micros - BEGIN) / divisor;
-            let came = arrived_at.micros - arrived[0].micros;
-            // The first one may itself have been late.
-            assert!(came + 50_000 >= due, "{came} µs, due {due} µs");
-        }
+            arrived_at.micros as i64 - arrived[0].micros as i64 - due as i64
+        };
+        let late: Vec<i64> = capture.iter().zip(&arrived).map(late).collect();
+        // Those that the machine lets go on time; others may be late, by what it has else to do.
+        let usual = |part: &[i64]| median(part.to_vec());
+        let earliest = usual(&late) - late.iter().min().unwrap();
+        assert!(earliest < 2_000, "one is early by {earliest} µs: {late:?}");
+        let drift = usual(&late[150..]) - usual(&late[..50]);
+        assert!(drift.abs() < 2_000, "they drift by {drift} µs: {late:?}");
+        let very_late = late.iter().filter(|one| **one > usual(&late) + 20_000).count();
+        assert!(very_late < 20, "{late:?}");
         hub.stop();
     }
+}
+
+fn median(mut numbers: Vec<i64>) -> i64 {
+    numbers.sort_unstable();
+    numbers[numbers.len() / 2]
 }
 
 #[test]
@@ -115,6 +127,74 @@ fn what_is_over_the_mtu_is_counted_or_cut() {
     hub.stop();
 }
 
+/// A TCP packet behind tags.
+fn super_packet(tags: &[u8], payload: usize) -> Vec<u8> {
+    let mut octets = Vec::new();
+    etherparse::PacketBuilder::ethernet2([2, 0, 0, 0, 0, 10], [2, 0, 0, 0, 0, 11])
+        .ipv4([10, 0, 0, 1], [10, 0, 0, 99], 64)
+        .tcp(1000, 2000, 7, 100)
+        .write(&mut octets, &vec![b'.'; payload])
+        .unwrap();
+    octets.splice(12..12, tags.iter().copied());
+    octets
+}
+
+#[test]
+fn super_packets_behind_any_tags_are_sent_and_each_is_counted_once() {
+    let Some(network) = network() else { return };
+    let folder = folder();
+    let (vlan, provider) = ([0x81, 0, 0, 6], [0x88, 0xa8, 0, 5]);
+    for tags in [&vlan[..], &provider, &[provider, vlan].concat(), &[vlan, vlan].concat()] {
+        // One that is just at the limit of the network layer, too.
+        let sizes = [20_000, 20_000, 20_000, 1458];
+        let capture: Vec<Packet> = (0..4)
+            .map(|n| Packet { micros: BEGIN + n, octets: super_packet(tags, sizes[n as usize]) })
+            .collect();
+        let path = file(&folder, "in.pcap", &pcap(&capture));
+        let path = path.to_str().unwrap();
+        let (hub, mut client) = receiver(&network);
+        let counts = replay(&network, &[path, "va", "--pace", "max", "--oversize", "segment"]);
+        assert_eq!(counts["departed"]["delivered"], 4, "{tags:?}: {counts}");
+        let mut carried = 0;
+        while carried < sizes.iter().sum::<usize>() {
+            let octets = next_packet(&mut client).octets;
+            assert_eq!(octets[12..12 + tags.len()], *tags);
+            carried += octets.len() - 54 - tags.len();
+        }
+        assert_eq!(carried, sizes.iter().sum::<usize>());
+        let counts = replay(&network, &[path, "va", "--pace", "max", "--oversize", "truncate"]);
+        assert_eq!(counts["departed"]["delivered"], 4, "{tags:?}: {counts}");
+        hub.stop();
+    }
+}
+
+#[test]
+fn an_mtu_that_changes_under_way_is_what_packets_are_cut_to_from_then_on() {
+    let Some(network) = network() else { return };
+    let folder = folder();
+    let packet = |n: u64| Packet { micros: BEGIN + n * 10_000, octets: super_packet(&[], 9000) };
+    let path = file(&folder, "in.pcap", &pcap(&(0..300).map(packet).collect::<Vec<_>>()));
+    let path = path.to_str().unwrap();
+    for (oversize, mtu, least, most) in [("segment", 1000, 300, 300), ("drop", 9500, 50, 299)] {
+        network.a.shell("ip link set va mtu 1500");
+        network.b.shell("ip link set vb mtu 9500");
+        let mut hub = network.a.hub(&["replay", path, "va", "--oversize", oversize], 0);
+        hub.wait_for("in.pcap");
+        wait_until("it is at work", || {
+            let counts = hub.counts();
+            let sink = &counts["subscribers"][0];
+            sink["delivered"].as_u64().unwrap_or(0) + sum(&sink["dropped"]) > 20
+        });
+        network.a.shell(&format!("ip link set va mtu {mtu}"));
+        let (status, counts) = hub.ended();
+        assert!(status.success());
+        let departed = &counts["departed"];
+        let (delivered, lost) = (departed["delivered"].as_u64().unwrap(), sum(&departed["dropped"]));
+        assert_eq!(delivered + lost, 300, "{counts}");
+        assert!((least..=most).contains(&delivered), "{oversize}: {counts}");
+    }
+}
+
 #[test]
 fn packets_without_an_ethernet_header_get_one() {
     let Some(network) = network() else { return };
@@ -137,18 +217,52 @@ fn a_tap_is_made_packets_come_in_on_it_and_it_is_taken_away() {
         return;
     }
     let folder = folder();
-    let path = file(&folder, "in.pcap", &pcap(&packets(1, 50, BEGIN, 40_000)));
-    let out = folder.path().join("out.pcap");
-    let mut hub = network.a.hub(&["replay", path.to_str().unwrap(), "tap7", "--create", "tap"], 0);
+    let capture = packets(1, 50, BEGIN, 1000);
+    let path = file(&folder, "in.pcap", &pcap(&capture));
+    let [out, go, done] = ["out.pcap", "go", "done"].map(|name| folder.path().join(name));
+    // Nothing comes before tcpdump is there, and the interface stays until it has all.
+    let until = |file: &std::path::Path| format!("until [ -e {} ]; do sleep 0.05; done", file.display());
+    let source = format!("sh:{}; cat {}; {}", until(&go), path.display(), until(&done));
+    let mut hub = network.a.hub(&["replay", &source, "tap7", "--create", "tap"], 0);
     wait_until("the interface is there", || network.a.shell("ls /sys/class/net").contains("tap7"));
     let tcpdump = network.a.start(&["tcpdump", "-i", "tap7", "-Q", "in", "-U", "-w", out.to_str().unwrap()]);
+    wait_until("tcpdump captures", || std::fs::metadata(&out).is_ok_and(|file| file.len() >= 24));
+    std::fs::write(&go, "").unwrap();
+    let whole = std::fs::metadata(&path).unwrap().len();
+    wait_until("tcpdump has all", || std::fs::metadata(&out).unwrap().len() >= whole);
+    std::fs::write(&done, "").unwrap();
     assert!(hub.ended().0.success(), "{:?}", hub.said());
     tcpdump.interrupt();
     let seen = read_pcap(&std::fs::read(&out).unwrap());
-    assert!(!seen.is_empty() && seen.iter().all(|packet| packet.octets[11] == 1), "{seen:?}");
+    assert!(
+        seen.iter().map(|packet| &packet.octets).eq(capture.iter().map(|packet| &packet.octets)),
+        "{seen:?}"
+    );
     assert!(!network.a.shell("ls /sys/class/net").contains("tap7"));
     let taken = run_on(&network.a, &["replay", path.to_str().unwrap(), "va", "--create", "tap"]);
     assert!(taken.contains("already"), "{taken}");
+    for name in ["tap%d", "a/b", "a b", "a-name-of-16-oct"] {
+        let refused = run_on(&network.a, &["replay", path.to_str().unwrap(), name, "--create", "tap"]);
+        assert!(refused.contains("a name has 1 to 15 octets"), "{refused}");
+    }
+    let refused = run_on(&network.a, &["replay", path.to_str().unwrap(), "any"]);
+    assert!(refused.contains("sent on one interface") && !refused.contains("create=tap"), "{refused}");
+}
+
+#[test]
+fn a_tap_that_is_taken_away_under_way_is_made_again() {
+    let Some(network) = network() else { return };
+    let folder = folder();
+    let path = file(&folder, "in.pcap", &pcap(&packets(1, 200, BEGIN, 10_000)));
+    let mut hub = network.a.hub(&["replay", path.to_str().unwrap(), "tap8", "--create", "tap"], 0);
+    let there = || network.a.shell("ls /sys/class/net").contains("tap8");
+    wait_until("packets come in on it", || there() && network.a.count("tap8", "rx_packets") > 10);
+    network.a.shell("ip link del tap8");
+    hub.wait_for("the interface is gone");
+    wait_until("it is there again", there);
+    let (status, counts) = hub.ended();
+    assert!(status.success(), "{:?}", hub.said());
+    assert_eq!(counts["departed"]["delivered"], 200);
 }
 
 /// What a command says that fails.
@@ -162,7 +276,9 @@ fn run_on(host: &Host, arguments: &[&str]) -> String {
 #[test]
 fn it_does_not_send_where_it_captures_unless_forced() {
     let Some(network) = network() else { return };
-    for source in ["va", "any"] {
+    // It has another name, too.
+    network.a.shell("ip link property add dev va altname cable");
+    for source in ["va", "any", "cable"] {
         let refused = run_on(&network.a, &["pipe", "-i", source, "--to", "if:va"]);
         assert!(refused.contains("force=yes"), "{refused}");
     }

@@ -10,14 +10,14 @@ use std::time::{Duration, Instant};
 
 use pcaphub_core::feed::{Chunk, Ending, Start, Subscriber};
 use pcaphub_core::pace::{Pace, Pacer};
-use pcaphub_core::segment;
-use pcaphub_core::stats::{DropCounts, DropReason};
+use pcaphub_core::stats::DropReason;
 use pcaphub_core::time::{Monotonic, Timestamp};
 
+use super::due::{Due, Fitting};
 use super::{Context, Opening, Sink, SinkError};
 use crate::event::Event;
 use crate::opener::Wire;
-use crate::plan::{Key, Oversize, SinkSpec};
+use crate::plan::{Key, SinkSpec};
 use crate::shutdown::Phase;
 use crate::source::Pending;
 use crate::write::block_on;
@@ -40,6 +40,8 @@ const SOON: Duration = Duration::from_micros(50);
 const NAP: Duration = Duration::from_millis(50);
 /// How often an interface that is down is tried again.
 const TRY: Duration = Duration::from_millis(100);
+/// While packets do not fit, the interface is asked this often whether its MTU is another one now.
+const ASK: Duration = Duration::from_millis(100);
 /// How long to wait where the interface's queue is full and does not tell when it is not.
 const FULL: Duration = Duration::from_millis(1);
 
@@ -50,12 +52,26 @@ struct Injection {
 
 pub(super) fn open(spec: &SinkSpec, opening: &Opening) -> Result<Box<dyn Sink>, SinkError> {
     let interface = &spec.endpoint.address;
+    if spec.injection.create_tap && !is_name(interface) {
+        let why = format!(
+            "{}: an interface cannot be called `{interface}`: a name has 1 to 15 octets, without spaces, `/`, `:` and `%`",
+            spec.name
+        );
+        return Err(SinkError { why, permission: false, usage: true });
+    }
     let opened = match spec.injection.create_tap {
         true => opening.opener.tap(interface),
         false => opening.opener.injector(interface),
     };
     let wire = opened.map_err(|error| cannot(spec, &error))?;
     Ok(Box::new(Injection { spec: spec.clone(), wire }))
+}
+
+/// Whether the system lets an interface have this name, and takes it as it is.
+fn is_name(name: &str) -> bool {
+    (1..16).contains(&name.len())
+        && ![".", ".."].contains(&name)
+        && name.bytes().all(|octet| octet.is_ascii_graphic() && !b"/:%".contains(&octet))
 }
 
 /// What went wrong at start, and what to do about it.
@@ -72,6 +88,9 @@ fn cannot(spec: &SinkSpec, error: &io::Error) -> SinkError {
             right.to_lowercase(),
             std::env::current_exe().map_or_else(|_| "pcaphub".into(), |path| path.display().to_string()),
         ),
+        io::ErrorKind::NotFound if interface == "any" => {
+            "packets are sent on one interface, not on `any`; `pcaphub interfaces` lists them".into()
+        }
         io::ErrorKind::NotFound => format!(
             "there is no interface {interface}; `pcaphub interfaces` lists those that there are, \
              create=tap makes it (if:{interface}?create=tap)"
@@ -95,14 +114,14 @@ impl Sink for Injection {
         let inject = move || {
             let pacer = Pacer::new(self.spec.pace.unwrap_or(Pace::Max));
             let sending = Sending {
-                mtu: self.wire.mtu(),
+                fitting: Fitting { mtu: self.wire.mtu(), oversize: self.spec.injection.oversize },
+                asked: context.clock.now(),
                 spec: self.spec,
                 wire: self.wire,
                 pacer,
                 subscriber,
                 context,
-                segments: Vec::new(),
-                segment: Vec::new(),
+                due: Due::default(),
                 down: false,
             };
             let _ = done.send(sending.run());
@@ -119,34 +138,27 @@ impl Sink for Injection {
 struct Sending {
     spec: SinkSpec,
     wire: Box<dyn Wire>,
-    /// Octets of the network layer that a packet may have.
-    mtu: usize,
+    fitting: Fitting,
+    /// When the interface was asked for its MTU.
+    asked: Monotonic,
     pacer: Pacer,
     subscriber: Subscriber,
     context: Context,
-    /// What super-packets were cut into, and the part cut last.
-    segments: Vec<u8>,
-    segment: Vec<u8>,
+    /// What is to be sent next, together.
+    due: Due,
     down: bool,
-}
-
-/// What a chunk's packets come to.
-#[derive(Default)]
-struct Due {
-    /// Where in the chunk, or in the segments, they are.
-    frames: Vec<Frame>,
-    /// Packets of the chunk that are among them.
-    packets: u64,
-    dropped: DropCounts,
-}
-
-enum Frame {
-    OfChunk(Range<usize>),
-    Segment(Range<usize>),
 }
 
 /// Told to stop, or the feed let us go.
 struct Stopped;
+
+/// Why not all frames were taken.
+enum Halt {
+    /// The next one is larger than the interface takes.
+    TooLarge,
+    Stopped,
+    Failed(io::Error),
+}
 
 impl Sending {
     fn run(mut self) -> Result<(), String> {
@@ -170,120 +182,122 @@ impl Sending {
     }
 
     fn send_chunk(&mut self, chunk: &Chunk) -> io::Result<Result<(), Stopped>> {
-        let mut due = Due::default();
-        for (timestamp, origlen, octets) in records(&chunk.octets) {
-            let at = self.due(timestamp, octets.len());
+        for (timestamp, origlen, packet) in records(&chunk.octets) {
+            let at = self.due_at(timestamp, packet.len());
             let wait = at.since(self.context.clock.now());
-            let together = wait <= SOON && due.frames.len() < TOGETHER;
+            let together = wait <= SOON && self.due.len() < TOGETHER;
             if !together
-                && !due.is_empty()
-                && let Err(stopped) = self.send(chunk, &mut due)?
+                && !self.due.is_empty()
+                && let Err(stopped) = self.send(chunk)?
             {
                 return Ok(Err(stopped));
             }
             if wait > SOON && self.sleep_until(at).is_err() {
                 return Ok(Err(Stopped));
             }
-            self.prepare(chunk, octets, origlen, &mut due);
+            let octets = chunk.octets.get(packet.clone()).unwrap_or_default();
+            if octets.len() > self.fitting.most(octets) {
+                self.look_at_mtu();
+            }
+            self.due.add(&chunk.octets, packet, origlen, self.fitting);
         }
-        self.send(chunk, &mut due)
+        self.send(chunk)
     }
 
-    fn due(&mut self, timestamp: Timestamp, caplen: usize) -> Monotonic {
+    fn due_at(&mut self, timestamp: Timestamp, caplen: usize) -> Monotonic {
         let now = self.context.clock.now();
         self.pacer.due(timestamp, u32::try_from(caplen).unwrap_or(u32::MAX), now)
     }
 
-    /// Makes of a packet what can be sent.
-    fn prepare(&mut self, chunk: &Chunk, packet: Range<usize>, origlen: u32, due: &mut Due) {
-        let octets = chunk.octets.get(packet.clone()).unwrap_or_default();
-        let most = self.mtu + link_header(octets);
-        due.packets += 1;
-        if octets.len() < ETHERNET_HEADER {
-            return due.lose(DropReason::TooShort);
-        }
-        if octets.len() <= most {
-            return due.frames.push(Frame::OfChunk(packet));
-        }
-        match self.spec.injection.oversize {
-            Oversize::Drop => due.lose(DropReason::OverMtu),
-            Oversize::Truncate => due.frames.push(Frame::OfChunk(packet.start..packet.start + most)),
-            Oversize::Segment => {
-                let Ok(mut segments) = segment::segments(octets, origlen, self.mtu) else {
-                    return due.lose(DropReason::OverMtu);
-                };
-                while segments.write_next(&mut self.segment) {
-                    let start = self.segments.len();
-                    self.segments.extend_from_slice(&self.segment);
-                    due.frames.push(Frame::Segment(start..self.segments.len()));
-                }
-            }
+    /// Asks for the MTU, which may have been changed, if that is not known already.
+    fn look_at_mtu(&mut self) {
+        let now = self.context.clock.now();
+        if now.since(self.asked) >= ASK {
+            self.asked = now;
+            self.fitting.mtu = self.wire.mtu();
         }
     }
 
     /// Sends all that is due, however long the interface takes.
-    fn send(&mut self, chunk: &Chunk, due: &mut Due) -> io::Result<Result<(), Stopped>> {
-        let due = std::mem::take(due);
-        let segments = std::mem::take(&mut self.segments);
-        let octets = |frame: &Frame| match frame {
-            Frame::OfChunk(range) => chunk.octets.get(range.clone()),
-            Frame::Segment(range) => segments.get(range.clone()),
-        };
-        let frames: Vec<&[u8]> = due.frames.iter().filter_map(octets).collect();
-        let mut lost = due.dropped;
-        let mut rest = frames.as_slice();
-        while !rest.is_empty() {
-            let sent = match self.wire.send(rest) {
-                Ok(sent) => {
-                    if std::mem::replace(&mut self.down, false) {
-                        self.context.events.emit(Event::SinkHasRoom { sink: &self.spec.name });
+    fn send(&mut self, chunk: &Chunk) -> io::Result<Result<(), Stopped>> {
+        let mut due = std::mem::take(&mut self.due);
+        let mut sent = 0;
+        let halted = loop {
+            let (taken, halt) = self.send_frames(&due.octets(&chunk.octets, sent));
+            due.took(sent..sent + taken);
+            sent += taken;
+            match halt {
+                None => break Ok(Ok(())),
+                Some(Halt::Stopped) => break Ok(Err(Stopped)),
+                Some(Halt::Failed(error)) => break Err(error),
+                Some(Halt::TooLarge) => {
+                    let mtu = self.wire.mtu();
+                    if mtu == self.fitting.mtu {
+                        sent = due.refused(sent, DropReason::OverMtu);
+                        continue;
                     }
-                    sent
+                    (self.fitting.mtu, self.asked) = (mtu, self.context.clock.now());
+                    due = due.refitted(&chunk.octets, sent, self.fitting);
+                    sent = 0;
                 }
-                Err(error) => match error.raw_os_error().map(Refusal::of) {
-                    Some(Refusal::TooLarge) => {
-                        lost.add(DropReason::OverMtu, 1);
-                        1
-                    }
-                    Some(Refusal::Full) => {
-                        let _ = self.wire.wait(FULL);
-                        0
-                    }
-                    Some(Refusal::Down) => {
-                        self.wait_for_interface(&error);
-                        0
-                    }
-                    _ if error.kind() == io::ErrorKind::WouldBlock => {
-                        let _ = self.wire.wait(NAP);
-                        0
-                    }
-                    _ if error.kind() == io::ErrorKind::Interrupted => 0,
-                    _ => return Err(error),
-                },
-            };
-            rest = rest.get(sent..).unwrap_or_default();
-            if sent == 0 && self.is_stopped() {
-                return Ok(Err(Stopped));
             }
-        }
+        };
+        let (delivered, lost) = due.counts();
         for (reason, packets) in lost.nonzero() {
             self.subscriber.lose_part(reason, packets);
         }
-        self.subscriber.confirm_part(due.packets.saturating_sub(lost.total()));
-        self.segments = segments;
-        self.segments.clear();
-        Ok(Ok(()))
+        self.subscriber.confirm_part(delivered);
+        due.clear();
+        self.due = due;
+        halted
     }
 
-    /// The interface is down, or away: what follows goes at its pace from when it is back.
-    fn wait_for_interface(&mut self, why: &io::Error) {
+    /// Sends frames; how many were taken, and why not all.
+    fn send_frames(&mut self, frames: &[&[u8]]) -> (usize, Option<Halt>) {
+        let mut taken = 0;
+        while let Some(rest) = frames.get(taken..).filter(|rest| !rest.is_empty()) {
+            let before = taken;
+            match self.wire.send(rest) {
+                Ok(sent) => {
+                    taken += sent;
+                    if std::mem::replace(&mut self.down, false) {
+                        self.context.events.emit(Event::SinkHasRoom { sink: &self.spec.name });
+                    }
+                }
+                Err(error) => match error.raw_os_error().map(Refusal::of) {
+                    Some(Refusal::TooLarge) => return (taken, Some(Halt::TooLarge)),
+                    Some(Refusal::Full) => drop(self.wire.wait(FULL)),
+                    Some(Refusal::Down) => self.wait_for_interface("down", &error),
+                    Some(Refusal::Gone) => self.wait_for_interface("gone", &error),
+                    _ if error.kind() == io::ErrorKind::WouldBlock => drop(self.wire.wait(NAP)),
+                    _ if error.kind() == io::ErrorKind::Interrupted => {}
+                    _ => return (taken, Some(Halt::Failed(error))),
+                },
+            }
+            if taken == before && self.is_stopped() {
+                return (taken, Some(Halt::Stopped));
+            }
+        }
+        (taken, None)
+    }
+
+    /// The interface is down, or away: what follows goes at its pace from when it is back. One of our own
+    /// that was taken away is made again.
+    fn wait_for_interface(&mut self, how: &str, why: &io::Error) {
         if !std::mem::replace(&mut self.down, true) {
-            let why = format!("the interface is down ({why})");
+            let why = format!("the interface is {how} ({why})");
             self.context.events.emit(Event::SinkRetried { sink: &self.spec.name, why: &why, pause: TRY });
         }
         self.pacer.restart();
         std::thread::sleep(TRY);
-        let _ = self.wire.reopen();
+        if self.spec.injection.create_tap && how == "gone" {
+            if let Ok(wire) = self.context.opener.tap(&self.spec.endpoint.address) {
+                self.wire = wire;
+            }
+        } else {
+            let _ = self.wire.reopen();
+        }
+        self.fitting.mtu = self.wire.mtu();
     }
 
     fn sleep_until(&self, at: Monotonic) -> Result<(), Stopped> {
@@ -304,22 +318,13 @@ impl Sending {
     }
 }
 
-impl Due {
-    fn is_empty(&self) -> bool {
-        self.packets == 0
-    }
-
-    fn lose(&mut self, reason: DropReason) {
-        self.dropped.add(reason, 1);
-    }
-}
-
 /// What an interface says that does not take a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Refusal {
     TooLarge,
     Full,
     Down,
+    Gone,
     Other,
 }
 
@@ -330,19 +335,11 @@ impl Refusal {
             Errno::MSGSIZE => Refusal::TooLarge,
             Errno::NOBUFS => Refusal::Full,
             Errno::NETDOWN | Errno::NXIO | Errno::NODEV | Errno::IO => Refusal::Down,
+            // A TAP that somebody took away.
+            Errno::BADFD => Refusal::Gone,
             _ => Refusal::Other,
         }
     }
-}
-
-/// The Ethernet header, in octets.
-const ETHERNET_HEADER: usize = 14;
-
-/// What stands before the network layer: the Ethernet header and VLAN tags, which the MTU does not
-/// count.
-fn link_header(octets: &[u8]) -> usize {
-    let tagged = matches!(octets.get(12..14), Some([0x81, 0x00] | [0x88, 0xa8]));
-    if tagged { ETHERNET_HEADER + 4 } else { ETHERNET_HEADER }
 }
 
 /// The packets of a chunk of classic records with nanoseconds: times, original lengths, places.

@@ -2,6 +2,7 @@
 //! parsing, help and the contract tests go by that table.
 
 mod dial;
+mod due;
 mod file;
 mod inject;
 mod listen;
@@ -307,7 +308,7 @@ pub fn spec(endpoint: Endpoint) -> Result<SinkSpec, PlanError> {
             create_tap: options.value("create", plan::create)?.is_some(),
             oversize: options.value("oversize", plan::oversize)?.unwrap_or_default(),
             addresses: Addresses {
-                source: options.value("mac-src", plan::mac)?,
+                source: options.value("mac-src", plan::station)?,
                 destination: options.value("mac-dst", plan::mac)?,
             },
             force: options.value("force", plan::yes_no)?.unwrap_or(false),
