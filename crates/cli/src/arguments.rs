@@ -206,7 +206,7 @@ fn with_sources(verb: &'static str, about: &'static str, required: bool) -> Comm
             Arg::new("buffer")
                 .short('B')
                 .value_name("KIB")
-                .value_parser(value_parser!(u32).range(1024..=2 << 20))
+                .value_parser(kibibytes)
                 .help("With -i: memory of the kernel's ring, in KiB [default: a sixteenth of --max-memory]"),
         )
         .arg(
@@ -252,12 +252,13 @@ fn with_sources(verb: &'static str, about: &'static str, required: bool) -> Comm
                 .value_parser(value_parser!(u64).range(1..))
                 .help("Stop after this many packets"),
         )
-        .arg(text("duration", "duration", "TIME").help("Stop after this time"))
+        .arg(text("duration", "duration", "TIME").allow_hyphen_values(true).help("Stop after this time"))
         .arg(
             text("pace", "pace", "PACE")
+                .allow_hyphen_values(true)
                 .help("How fast files go: 1x is their original speed, 10x, 100kpps, 50Mbit, max"),
         )
-        .arg(text("loop", "loop", "N").help("How often files are read, or forever; times move on"))
+        .arg(text("loop", "loop", "N").allow_hyphen_values(true).help("How often files are read, or forever; times move on"))
         .arg(print_config::argument())
         .args(not_built_arguments())
         .next_help_heading("Limits and messages")
@@ -382,7 +383,18 @@ fn replay_arguments() -> Vec<Arg> {
             .help("Make the interface, and take it away at the end; needs CAP_NET_ADMIN"),
         text("mac-src", "ADDRESS").help("Source address of packets that had no Ethernet header"),
         text("mac-dst", "ADDRESS").help("Destination address of those"),
+        text("force", "yes")
+            .num_args(0..=1)
+            .require_equals(true)
+            .default_missing_value("yes")
+            .help("Also onto an interface that is captured from"),
     ]
+}
+
+/// `-B`, as tcpdump has it.
+fn kibibytes(text: &str) -> Result<u32, String> {
+    let number = text.parse().ok().filter(|kib| (1024..=2 << 20).contains(kib));
+    number.ok_or_else(|| "it is in KiB, from 1024 (1 MiB) to 2097152 (2 GiB)".into())
 }
 
 fn demo_arguments() -> Vec<Arg> {
@@ -445,7 +457,7 @@ fn arguments(matches: &ArgMatches) -> Result<Arguments, PlanError> {
         hold: option(matches, "hold", plan::duration)?.unwrap_or(Duration::from_millis(100)),
         reconnect: if verb == Verb::Serve { Reconnect::Always } else { Reconnect::Error },
         count: matches.get_one("count").copied(),
-        duration: option(matches, "duration", plan::duration)?,
+        duration: option(matches, "duration", plan::span)?,
         limits,
     };
     // `cat` stands in pipelines, where news of who came and went is noise.
@@ -551,7 +563,7 @@ fn endpoints(verb: Verb, matches: &ArgMatches) -> Result<(Vec<SourceSpec>, Vec<S
                 sinks.push(sink::spec(with_options(endpoint, matches, &["format", "on-slow", "dedup"])?)?);
             }
             Word::Sink(endpoint) if verb == Verb::Replay && endpoint.scheme == Scheme::If => {
-                let keys = ["oversize", "create", "mac-src", "mac-dst"];
+                let keys = ["oversize", "create", "mac-src", "mac-dst", "force"];
                 let mut endpoint = with_options(endpoint, matches, &keys)?;
                 // At the original speed, unless told otherwise.
                 if endpoint.option("pace").is_none() && !matches.contains_id("pace") {
@@ -789,6 +801,24 @@ mod tests {
         assert_eq!(plan.sinks[0].pace, Some(Pace::Max));
         assert!(plan.sinks[0].injection.create_tap);
         assert!(plan_of(&["replay", "a.pcap"]).unwrap_err().contains("pcaphub interfaces"));
+        assert!(plan_of(&["replay", "a.pcap", "eth1", "--force"]).unwrap().sinks[0].injection.force);
+        assert!(!plan.sinks[0].injection.force);
+        let group = ["replay", "a.pcap", "eth1", "--mac-src", "01:00:5e:00:00:01"];
+        assert!(plan_of(&group).unwrap_err().contains("group"));
+    }
+
+    #[test]
+    fn numbers_below_what_makes_sense_are_told_what_is_meant() {
+        for (option, value, said) in [
+            ("--pace", "-1x", "it is max, a speed"),
+            ("--duration", "-5s", "it is a time"),
+            ("--duration", "0", "not 0"),
+            ("--loop", "-1", "it is how often"),
+            ("-B", "0", "KiB"),
+        ] {
+            let error = plan_of(&["serve", "-i", "eth0", "a.pcap", option, value]).unwrap_err();
+            assert!(error.contains(said), "{option}: {error}");
+        }
     }
 
     #[test]

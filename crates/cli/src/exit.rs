@@ -73,6 +73,7 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     logging::tell(Level::ERROR, &format!("pcaphub: {error}"));
     let hub = error.downcast_ref::<HubError>();
     let code = match hub {
+        Some(HubError::Plan(PlanError::NoCompiler { .. })) => FAILED,
         Some(HubError::Plan(_)) => USAGE,
         Some(HubError::Source(source)) if source.permission => NO_PERMISSION,
         Some(HubError::Sink(sink)) if sink.permission => NO_PERMISSION,

@@ -15,6 +15,8 @@ impl LinkType {
     pub const PPP: LinkType = LinkType(9);
     /// A bare IPv4 or IPv6 packet.
     pub const RAW: LinkType = LinkType(101);
+    /// The same under the number that most systems have for it themselves; some write it into files.
+    pub const RAW_OF_SYSTEMS: LinkType = LinkType(12);
     /// OpenBSD loopback: four octets of address family in network byte order.
     pub const LOOP: LinkType = LinkType(108);
     /// Linux cooked capture, `tcpdump -i any` of older libpcap.

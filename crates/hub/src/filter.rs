@@ -46,9 +46,16 @@ impl Compile for Libpcap {
 /// # Errors
 /// What is wrong with the text, or that libpcap is missing.
 pub fn compiled(endpoint: &str, text: &str) -> Result<Filter, PlanError> {
-    Filter::new(text, 0, Arc::new(Libpcap)).map_err(|error| PlanError::Filter {
-        endpoint: endpoint.into(),
-        filter: text.into(),
-        why: error.to_string(),
-    })
+    Filter::new(text, 0, Arc::new(Libpcap)).map_err(|error| unusable(endpoint, text, &error))
+}
+
+/// What is wrong with the filter of an endpoint.
+pub fn unusable(endpoint: &str, text: &str, error: &CompileError) -> PlanError {
+    let (endpoint, filter) = (endpoint.into(), text.into());
+    match error {
+        CompileError::NoCompiler { .. } => {
+            PlanError::NoCompiler { endpoint, filter, remedy: error.to_string() }
+        }
+        _ => PlanError::Filter { endpoint, filter, why: error.to_string() },
+    }
 }

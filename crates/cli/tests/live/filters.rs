@@ -42,6 +42,22 @@ fn a_filter_of_a_live_source_keeps_what_tcpdump_keeps_of_the_whole_tagged_packet
 }
 
 #[test]
+fn a_filter_that_means_nothing_on_an_interface_is_an_error_that_quotes_its_beginning() {
+    if !may_capture() {
+        return;
+    }
+    let output = run(&["cat", "-i", "lo", "-f", "wlan type mgt"], b"");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(said.contains("filter `wlan type mgt`: "), "{said}");
+    let long = format!("{}nonsense", "port 1 or ".repeat(500));
+    let output = run(&["cat", "-i", "lo", "-f", &long], b"");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("port 1 or") && said.contains("unknown port 'nonsense'"), "{said}");
+    assert!(said.len() < 1000, "{said}");
+}
+
+#[test]
 fn without_libpcap_a_filter_is_an_error_that_names_its_package_and_everything_else_works() {
     if !may_capture() || !has("unshare") {
         return;
@@ -60,7 +76,9 @@ fn without_libpcap_a_filter_is_an_error_that_names_its_package_and_everything_el
     };
     let output = run(&["-f", "udp"]);
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success() && said.contains("libpcap0.8"), "{said}");
+    // Nothing is wrong with the command line.
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said.contains("libpcap0.8") && !said.contains("--help"), "{said}");
     assert!(run(&[]).status.success());
 }
 

@@ -60,6 +60,7 @@ pub const fn is_convertible(linktype: LinkType) -> bool {
         LinkType::NULL
             | LinkType::PPP
             | LinkType::RAW
+            | LinkType::RAW_OF_SYSTEMS
             | LinkType::LOOP
             | LinkType::SLL
             | LinkType::IPV4
@@ -91,7 +92,7 @@ pub fn to_ethernet<'a>(
     // A source that says less than it captured must not make a packet that contradicts itself.
     let uncaptured = (origlen as usize).saturating_sub(octets.len());
     let front = match linktype {
-        LinkType::RAW => raw(octets)?,
+        LinkType::RAW | LinkType::RAW_OF_SYSTEMS => raw(octets)?,
         LinkType::IPV4 => octets.first().map(|_| Front::plain(IPV4, octets))?,
         LinkType::IPV6 => octets.first().map(|_| Front::plain(IPV6, octets))?,
         LinkType::NULL | LinkType::LOOP => loopback(octets)?,
@@ -223,6 +224,7 @@ mod tests {
     fn bare_ip_is_told_apart_by_its_version() {
         assert_eq!(converted(LinkType::RAW, FOUR), Some((IPV4, 0)));
         assert_eq!(converted(LinkType::RAW, SIX), Some((IPV6, 0)));
+        assert_eq!(converted(LinkType::RAW_OF_SYSTEMS, SIX), Some((IPV6, 0)));
         assert_eq!(converted(LinkType::RAW, &[0x50]), None);
         assert_eq!(converted(LinkType::IPV4, FOUR), Some((IPV4, 0)));
         assert_eq!(converted(LinkType::IPV6, SIX), Some((IPV6, 0)));

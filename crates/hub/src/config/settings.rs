@@ -131,7 +131,7 @@ pub const SETTINGS: &[Setting] = &[
         table: Table::Top,
         name: "duration",
         help: "stop after this time",
-        set: |config, text| plan::duration(text).map(|duration| config.plan.duration = Some(duration)),
+        set: |config, text| plan::span(text).map(|duration| config.plan.duration = Some(duration)),
         shown: |config| config.plan.duration.map(time),
     },
     Setting {

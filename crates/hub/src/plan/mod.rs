@@ -182,6 +182,13 @@ pub enum Reconnect {
     No,
 }
 
+/// The beginning of a filter, enough to know which one it is: what is wrong with it is said behind it.
+pub fn shortened(filter: &str) -> String {
+    let mut characters = filter.chars();
+    let begins: String = characters.by_ref().take(200).collect();
+    if characters.next().is_some() { begins + " …" } else { begins }
+}
+
 /// What is wrong with a plan. The operator's fault, always.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PlanError {
@@ -211,7 +218,7 @@ pub enum PlanError {
         why: String,
     },
     /// A filter that cannot be used.
-    #[error("{endpoint}: filter `{filter}`: {why}")]
+    #[error("{endpoint}: filter `{}`: {why}", shortened(filter))]
     Filter {
         /// The endpoint.
         endpoint: String,
@@ -219,6 +226,16 @@ pub enum PlanError {
         filter: String,
         /// What is wrong with it, or what is missing.
         why: String,
+    },
+    /// A filter that cannot be compiled for want of a compiler. Nobody's fault: it is to be installed.
+    #[error("{endpoint}: filter `{}`: {remedy}", shortened(filter))]
+    NoCompiler {
+        /// The endpoint.
+        endpoint: String,
+        /// The filter.
+        filter: String,
+        /// What to install.
+        remedy: String,
     },
     /// A combination that cannot work.
     #[error("{0}")]

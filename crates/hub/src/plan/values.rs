@@ -159,6 +159,14 @@ pub fn repeat(text: &str) -> Value<u64> {
     }
 }
 
+/// A time that is not over at once.
+pub fn span(text: &str) -> Value<Duration> {
+    duration(text).and_then(|time| match time.is_zero() {
+        true => Err("it is a time such as 10s, and not 0".into()),
+        false => Ok(time),
+    })
+}
+
 /// `max`, `1x`, `0.5x`, `100kpps`, `50Mbit`.
 pub fn pace(text: &str) -> Value<Pace> {
     let wrong =
@@ -210,6 +218,16 @@ pub fn mac(text: &str) -> Value<[u8; 6]> {
         .map(|octet| u8::from_str_radix(octet, 16).ok().filter(|_| octet.len() <= 2))
         .collect();
     octets.and_then(|octets| octets.try_into().ok()).ok_or_else(wrong)
+}
+
+/// The same, of one station: what a packet may come from.
+pub fn station(text: &str) -> Value<[u8; 6]> {
+    match mac(text)? {
+        [first, ..] if first & 1 != 0 => {
+            Err("it is the address of a group, from which no packet comes; 02:00:00:00:00:01 is one of a single sender".into())
+        }
+        address => Ok(address),
+    }
 }
 
 /// `yes`, `no`.
@@ -265,6 +283,8 @@ mod tests {
         assert_eq!(offset("-1500ms"), Ok(-1_500_000_000));
         assert_eq!(duration("0.5"), Ok(Duration::from_millis(500)));
         assert!(duration("-1").is_err());
+        assert!(span("0s").is_err() && span("1s").is_ok());
+        assert!(station("01:00:5e:00:00:01").is_err() && station("02:00:5e:00:00:01").is_ok());
     }
 
     #[test]

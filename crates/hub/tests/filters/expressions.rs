@@ -344,6 +344,11 @@ on em0
 rnr 3
 rulenum 3
 reason match
+reason bad-offset
+reason fragment
+reason bad-timestamp
+reason short
+reason normalize
 reason memory
 rset anchor
 ruleset anchor
@@ -351,6 +356,11 @@ srnr 4
 subrulenum 4
 action pass
 action block
+action nat
+action rdr
+action binat
+action scrub
+action nordr
 tcp port 80
 ";
 
