@@ -1,18 +1,20 @@
 //! Connections in the middle of their handshake: bounded in number and time, and never waited for.
 //!
-//! Where there are too many, the oldest of the address that has the most goes: a crowd displaces
-//! itself, and one that really begins a handshake is through long before its turn.
+//! Where there are too many, the oldest of the address that has the most goes, and of them first one that
+//! has not even said its hello: a crowd displaces itself, not one that really begins a handshake.
 
 use std::collections::{HashMap, VecDeque};
 use std::io::Write;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustls::ServerConfig;
+use rustls::server::Acceptor;
 use tokio::net::TcpStream;
 use tokio::task::{AbortHandle, Id, JoinSet};
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::blame;
@@ -36,6 +38,8 @@ struct HalfOpen {
     address: IpAddr,
     peer: SocketAddr,
     task: AbortHandle,
+    /// Whether its hello has come as a whole.
+    greeted: Arc<AtomicBool>,
 }
 
 /// Somebody who is through.
@@ -88,15 +92,17 @@ impl Handshakes {
             self.displace();
         }
         let time = self.time;
+        let greeted = Arc::new(AtomicBool::new(false));
+        let said = greeted.clone();
         let task = self.tasks.spawn(async move {
-            let accepted = accept(stream, config, time).await;
+            let accepted = accept(stream, config, time, &said).await;
             accepted
                 .map(|stream| Accepted { name: name_of(&stream), stream, peer })
                 .map_err(|why| Failure { peer, why })
         });
         let address = group(peer.ip());
         *self.of_address.entry(address).or_default() += 1;
-        self.open.push_back(HalfOpen { id: task.id(), address, peer, task });
+        self.open.push_back(HalfOpen { id: task.id(), address, peer, task, greeted });
     }
 
     /// The next one that is through; `None` while there is nobody to wait for. Nothing is lost where it
@@ -125,7 +131,9 @@ impl Handshakes {
         else {
             return;
         };
-        let Some(at) = self.open.iter().position(|open| open.address == address) else { return };
+        let silent = |open: &HalfOpen| open.address == address && !open.greeted.load(Ordering::Relaxed);
+        let oldest = || self.open.iter().position(|open| open.address == address);
+        let Some(at) = self.open.iter().position(silent).or_else(oldest) else { return };
         if let Some(oldest) = self.open.remove(at) {
             oldest.task.abort();
             self.leave(oldest.address);
@@ -166,6 +174,7 @@ async fn accept(
     stream: TcpStream,
     config: Arc<ServerConfig>,
     time: Duration,
+    greeted: &AtomicBool,
 ) -> Result<TlsStream<TcpStream>, String> {
     let deadline = tokio::time::Instant::now() + time;
     let mut first = [0; 64];
@@ -190,7 +199,12 @@ async fn accept(
         }
         return Err(why);
     }
-    match tokio::time::timeout_at(deadline, TlsAcceptor::from(config).accept(stream)).await {
+    let handshake = async {
+        let begun = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+        greeted.store(true, Ordering::Relaxed);
+        begun.into_stream(config).await
+    };
+    match tokio::time::timeout_at(deadline, handshake).await {
         Ok(Ok(stream)) => Ok(stream),
         Ok(Err(error)) => Err(blame::of(&error)),
         Err(_) => Err(format!(
