@@ -25,6 +25,7 @@ enum Call {
     Publish,
     AwaitRoom,
     End,
+    EndFirst,
     DisconnectAll,
     Join(usize),
     Take(usize),
@@ -39,6 +40,7 @@ const CALLS: &[Call] = &[
     Call::Publish,
     Call::AwaitRoom,
     Call::End,
+    Call::EndFirst,
     Call::DisconnectAll,
     Call::Join(0),
     Call::Take(0),
@@ -108,6 +110,8 @@ struct Peer {
     dismissal: Waiting,
     told: u64,
     delivered: u64,
+    /// It is to end, although the feed goes on.
+    ending: bool,
     gone: bool,
 }
 
@@ -141,6 +145,11 @@ impl World {
                 self.ended = true;
                 self.ring.end();
             }
+            Call::EndFirst => {
+                let Some(peer) = self.peers[0].as_mut().filter(|peer| !peer.ending) else { return false };
+                peer.ending = true;
+                self.ring.end_group(1);
+            }
             Call::DisconnectAll if self.peers.iter().all(Option::is_none) => return false,
             Call::DisconnectAll => {
                 self.ended = true;
@@ -151,12 +160,18 @@ impl World {
                     return false;
                 }
                 self.peers[n] = Some(Peer {
-                    subscriber: Subscriber::join(&self.ring, "peer".into(), Start::Next),
+                    subscriber: Subscriber::join_group(
+                        &self.ring,
+                        "peer".into(),
+                        Start::Next,
+                        n as u64 + 1,
+                    ),
                     hand: VecDeque::new(),
                     taking: Waiting::default(),
                     dismissal: Waiting::default(),
                     told: 0,
                     delivered: 0,
+                    ending: false,
                     gone: false,
                 });
             }
@@ -261,7 +276,7 @@ impl Peer {
         if !self.gone {
             let lost = counts.dropped.of(DropReason::Lag) + counts.dropped.of(DropReason::SinkFull);
             assert!(self.told <= lost, "told {} of {lost} lost", self.told);
-            let due = counts.queued > 0 || self.told < lost || ended;
+            let due = counts.queued > 0 || self.told < lost || ended || self.ending;
             assert!(!(self.taking.sleeps() && due), "it sleeps although something is due: {counts:?}");
         }
         if self.dismissal.sleeps() {

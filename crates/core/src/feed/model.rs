@@ -24,6 +24,7 @@ enum Step {
     Take { reader: u8, octets: u16 },
     Confirm { reader: u8, chunks: u8 },
     PutBack { reader: u8, keep: u8 },
+    End { reader: u8 },
     Leave { reader: u8, part: bool },
     Pass { millis: u16 },
     DisconnectAll,
@@ -38,6 +39,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (any::<u8>(), 1u16..2000).prop_map(|(reader, octets)| Step::Take { reader, octets }),
         5 => (any::<u8>(), 0u8..5).prop_map(|(reader, chunks)| Step::Confirm { reader, chunks }),
         2 => (any::<u8>(), 0u8..3).prop_map(|(reader, keep)| Step::PutBack { reader, keep }),
+        1 => any::<u8>().prop_map(|reader| Step::End { reader }),
         1 => (any::<u8>(), any::<bool>()).prop_map(|(reader, part)| Step::Leave { reader, part }),
         2 => (0u16..400).prop_map(|millis| Step::Pass { millis }),
     ]
@@ -57,11 +59,15 @@ struct Peer {
     gap: u64,
     told: u64,
     confirmed: u64,
+    /// The first chunk that is not for it, and its group.
+    last: Option<u64>,
+    group: u64,
     gone: bool,
 }
 
 struct Model {
     ring: Arc<Ring>,
+    joined: u64,
     /// Packets of every chunk that was ever published, by its number.
     packets: Vec<u64>,
     peers: Vec<Peer>,
@@ -78,7 +84,7 @@ impl Model {
         let options = RingOptions { format: Format::PcapNg, capacity_octets: 4000, on_slow, history };
         let ring = Ring::new(options);
         ring.set_linktype(LinkType::ETHERNET);
-        Model { ring, packets: Vec::new(), peers: Vec::new(), now: Monotonic::default(), largest: 0 }
+        Model { ring, joined: 0, packets: Vec::new(), peers: Vec::new(), now: Monotonic::default(), largest: 0 }
     }
 
     fn run(&mut self, step: &Step) {
@@ -93,6 +99,13 @@ impl Model {
             Step::Take { reader, octets } => self.take(*reader, (*octets).into()),
             Step::Confirm { reader, chunks } => self.confirm(*reader, (*chunks).into()),
             Step::PutBack { reader, keep } => self.put_back(*reader, (*keep).into()),
+            Step::End { reader } => {
+                let newest = self.packets.len() as u64;
+                let Some(index) = self.index(*reader) else { return };
+                let peer = &mut self.peers[index];
+                peer.last.get_or_insert(newest);
+                self.ring.end_group(peer.group);
+            }
             Step::Leave { reader, part } => {
                 if let Some(index) = self.index(*reader) {
                     let peer = self.peers.swap_remove(index);
@@ -130,7 +143,9 @@ impl Model {
 
     fn join(&mut self, history: bool) {
         let start = if history { Start::History(self.now) } else { Start::Next };
-        let subscriber = Subscriber::join(&self.ring, "peer".into(), start);
+        self.joined += 1;
+        let group = self.joined;
+        let subscriber = Subscriber::join_group(&self.ring, "peer".into(), start, group);
         // What it is offered tells where it starts; the model checks that it gets that.
         let offered = subscriber.snapshot().unwrap().offered;
         let (mut expected, mut sum) = (self.packets.len() as u64, 0);
@@ -141,7 +156,9 @@ impl Model {
         assert_eq!(sum, offered, "it starts at a chunk");
         assert!(history || offered == 0);
         let hand = VecDeque::new();
-        self.peers.push(Peer { subscriber, hand, expected, gap: 0, told: 0, confirmed: 0, gone: false });
+        let (last, gone) = (None, false);
+        let peer = Peer { subscriber, hand, expected, gap: 0, told: 0, confirmed: 0, last, group, gone };
+        self.peers.push(peer);
     }
 
     fn take(&mut self, reader: u8, octets: usize) {
@@ -151,7 +168,13 @@ impl Model {
         let mut cx = Context::from_waker(Waker::noop());
         match peer.subscriber.poll_take(&mut cx, octets, &mut peer.hand) {
             Poll::Pending => assert_eq!((held, peer.expected), (0, self.packets.len() as u64)),
-            Poll::Ready(Err(_)) => peer.gone = true,
+            Poll::Ready(Err(ending)) => {
+                peer.gone = true;
+                if let (Ending::Ended, Some(last)) = (ending, peer.last) {
+                    let untold: u64 = self.packets[peer.expected as usize..last as usize].iter().sum();
+                    assert_eq!(untold, peer.gap, "it ends where it was to end");
+                }
+            }
             Poll::Ready(Ok(gap)) => {
                 if let Some(gap) = gap {
                     assert_eq!(held, 0, "a gap lies before the whole hand");
@@ -166,6 +189,7 @@ impl Model {
                         peer.expected += 1;
                     }
                     assert_eq!(number(chunk), peer.expected, "the next one, but for the gap told");
+                    assert!(peer.last.is_none_or(|last| peer.expected < last), "nothing behind its end");
                     peer.expected += 1;
                 }
             }

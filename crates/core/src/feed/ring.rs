@@ -55,13 +55,13 @@ pub struct RingOptions {
 /// The shared part of a feed.
 #[derive(Debug)]
 pub struct Ring {
-    pub(super) options: RingOptions,
     state: Mutex<State>,
 }
 
 /// Everything that the ring's lock guards.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct State {
+    pub(super) options: RingOptions,
     slots: VecDeque<Slot>,
     /// Sequence number of the first slot.
     first: u64,
@@ -101,6 +101,10 @@ pub(super) struct Reader {
     name: Arc<str>,
     /// The next slot it has not finished with.
     cursor: u64,
+    /// Which subscribers it can be told to leave with.
+    pub(super) group: u64,
+    /// Set once it is to end before the feed does.
+    last: Option<Last>,
     /// Slots from `cursor` on that its writer holds at the moment.
     in_hand: u64,
     /// Chunks that left the ring while its writer held them.
@@ -122,6 +126,15 @@ pub(super) struct Reader {
     pub(super) waker: Option<Waker>,
     /// Woken when the reader is sent away, also while its writer waits for its peer.
     pub(super) dismissal: Option<Waker>,
+}
+
+/// Where a subscriber ends: what is published later is not for it.
+#[derive(Debug, Clone, Copy)]
+struct Last {
+    /// The first slot that is not for it.
+    slot: u64,
+    published: u64,
+    dropped: DropCounts,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -169,12 +182,60 @@ pub struct SubscriberSnapshot {
 impl Ring {
     /// An empty ring.
     pub fn new(options: RingOptions) -> Arc<Self> {
-        Arc::new(Ring { options, state: Mutex::default() })
+        let state = State {
+            options,
+            slots: VecDeque::new(),
+            first: 0,
+            octets: 0,
+            now: Monotonic::default(),
+            linktype: None,
+            assumed: false,
+            published: 0,
+            dropped: DropCounts::default(),
+            readers: BTreeMap::new(),
+            next_reader: 0,
+            joined: 0,
+            departed: Departed::default(),
+            ended: false,
+            publisher: None,
+        };
+        Arc::new(Ring { state: Mutex::new(state) })
     }
 
     /// How it behaves.
-    pub fn options(&self) -> &RingOptions {
-        &self.options
+    pub fn options(&self) -> RingOptions {
+        self.lock().options
+    }
+
+    /// Changes what it may hold, and what happens to slow subscribers, from now on.
+    pub fn adjust(&self, capacity_octets: usize, on_slow: OnSlow) {
+        self.wake_all(|state| {
+            state.options = RingOptions { capacity_octets, on_slow, ..state.options };
+            state.trim(state.now);
+            state.make_room();
+        });
+    }
+
+    /// Ends the subscribers of a group: they get what is queued for them, and then the end, whatever is
+    /// published later.
+    pub fn end_group(&self, group: u64) {
+        self.wake_all(|state| {
+            let slot = state.first + state.slots.len() as u64;
+            let last = Last { slot, published: state.published, dropped: state.dropped };
+            for reader in state.readers.values_mut().filter(|reader| reader.group == group) {
+                reader.last.get_or_insert(last);
+            }
+        });
+    }
+
+    /// Sends the subscribers of a group away now; what was queued for them counts as `Closed`.
+    pub fn disconnect_group(&self, group: u64) {
+        self.wake_all(|state| {
+            let of_group = |(id, reader): (&u64, &Reader)| (reader.group == group).then_some(*id);
+            let ids: Vec<u64> = state.readers.iter().filter_map(of_group).collect();
+            ids.into_iter().for_each(|id| state.close(id, Ending::Stopped, DropReason::Closed));
+            state.trim(state.now);
+        });
     }
 
     /// Appends a chunk and wakes the subscribers that wait for one.
@@ -189,8 +250,8 @@ impl Ring {
             state.dropped.merge(dropped);
             state.now = now;
             state.append(chunk);
-            state.trim(&self.options, now);
-            state.make_room(&self.options);
+            state.trim(now);
+            state.make_room();
             for reader in state.readers.values_mut() {
                 wakers.extend(reader.waker.take());
             }
@@ -206,7 +267,7 @@ impl Ring {
     /// Ready when the ring has room; always ready unless it is to wait for slow subscribers.
     pub fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut state = self.lock();
-        if self.options.on_slow != OnSlow::Wait || state.octets < self.options.capacity_octets {
+        if state.has_room() {
             return Poll::Ready(());
         }
         state.publisher = Some(cx.waker().clone());
@@ -220,7 +281,7 @@ impl Ring {
 
     /// Whether there is room now.
     pub fn has_room(&self) -> bool {
-        self.options.on_slow != OnSlow::Wait || self.lock().octets < self.options.capacity_octets
+        self.lock().has_room()
     }
 
     /// No chunk will follow: subscribers get what is queued, then the end.
@@ -234,7 +295,7 @@ impl Ring {
             state.ended = true;
             let all: Vec<u64> = state.readers.keys().copied().collect();
             all.into_iter().for_each(|id| state.close(id, Ending::Stopped, DropReason::Closed));
-            state.trim(&self.options, state.now);
+            state.trim(state.now);
         });
     }
 
@@ -336,8 +397,13 @@ impl Ring {
 }
 
 impl State {
+    fn has_room(&self) -> bool {
+        self.options.on_slow != OnSlow::Wait || self.octets < self.options.capacity_octets
+    }
+
     fn append(&mut self, chunk: Chunk) {
-        let unread = self.readers.values().filter(|r| r.closed.is_none()).count() as u32;
+        let takes = |reader: &&Reader| reader.closed.is_none() && reader.last.is_none();
+        let unread = self.readers.values().filter(takes).count() as u32;
         self.octets += chunk.charge();
         let before = self.published;
         self.published += chunk.packets;
@@ -345,9 +411,9 @@ impl State {
     }
 
     /// Lets go of what every reader has finished with and no history keeps.
-    pub(super) fn trim(&mut self, options: &RingOptions, now: Monotonic) {
+    pub(super) fn trim(&mut self, now: Monotonic) {
         while let Some(slot) = self.slots.front() {
-            let kept = match options.history {
+            let kept = match self.options.history {
                 History::None => false,
                 History::Age(age) => now.since(slot.chunk.published) <= age,
                 History::Octets(octets) => self.octets - slot.chunk.charge() < octets,
@@ -360,11 +426,11 @@ impl State {
     }
 
     /// Brings the ring back under its capacity as far as [`OnSlow`] allows.
-    fn make_room(&mut self, options: &RingOptions) {
-        while self.octets > options.capacity_octets && self.slots.len() > 1 {
+    fn make_room(&mut self) {
+        while self.octets > self.options.capacity_octets && self.slots.len() > 1 {
             let Some(front) = self.slots.front() else { return };
             if front.unread > 0 {
-                match options.on_slow {
+                match self.options.on_slow {
                     OnSlow::Wait => return,
                     OnSlow::Drop => self.lose_front(),
                     OnSlow::Disconnect => self.expel_laggards(),
@@ -384,7 +450,7 @@ impl State {
     /// Readers that still need the front slot lose it, unless their writer holds it already.
     fn lose_front(&mut self) {
         let (first, Some(front)) = (self.first, self.slots.front()) else { return };
-        for reader in self.readers.values_mut().filter(|r| r.cursor == first && r.closed.is_none()) {
+        for reader in self.readers.values_mut().filter(|r| r.is_at(first)) {
             reader.cursor += 1;
             if reader.in_hand > 0 {
                 reader.in_hand -= 1;
@@ -397,8 +463,8 @@ impl State {
 
     fn expel_laggards(&mut self) {
         let first = self.first;
-        let behind = |reader: &Reader| reader.cursor == first && reader.closed.is_none();
-        let laggards: Vec<u64> = self.readers.iter().filter(|(_, r)| behind(r)).map(|(id, _)| *id).collect();
+        let laggards = self.readers.iter().filter(|(_, r)| r.is_at(first));
+        let laggards: Vec<u64> = laggards.map(|(id, _)| *id).collect();
         for id in laggards {
             self.close(id, Ending::TooSlow, DropReason::Lag);
         }
@@ -411,8 +477,10 @@ impl State {
         let mut closed = self.count(reader);
         closed.dropped.add(reason, closed.queued);
         closed.queued = 0;
-        let unread_from = (reader.cursor - self.first) as usize;
-        for slot in self.slots.iter_mut().skip(unread_from) {
+        // Of one that is ending, the ring may have gone on.
+        let unread_from = reader.cursor.saturating_sub(self.first) as usize;
+        let end = reader.last.map_or(self.slots.len(), |last| last.slot.saturating_sub(self.first) as usize);
+        for slot in self.slots.iter_mut().take(end).skip(unread_from) {
             slot.unread = slot.unread.saturating_sub(1);
         }
         if let Some(reader) = self.readers.get_mut(&id) {
@@ -433,8 +501,10 @@ impl State {
         if let Some(closed) = &reader.closed {
             return closed.clone();
         }
-        let mut dropped = self.dropped.since(&reader.dropped_at_join);
-        let offered = self.published - reader.published_at_join + dropped.total();
+        let (published, dropped) =
+            reader.last.map_or((self.published, self.dropped), |last| (last.published, last.dropped));
+        let mut dropped = dropped.since(&reader.dropped_at_join);
+        let offered = published - reader.published_at_join + dropped.total();
         dropped.merge(&reader.dropped);
         let detached: u64 = reader.detached.iter().map(|chunk| chunk.packets).sum();
         SubscriberSnapshot {
@@ -442,7 +512,8 @@ impl State {
             offered,
             delivered: reader.delivered,
             delivered_octets: reader.delivered_octets,
-            queued: (self.published - self.before(reader.cursor) + detached).saturating_sub(reader.part),
+            queued: (published.saturating_sub(self.before(reader.cursor)) + detached)
+                .saturating_sub(reader.part),
             dropped,
         }
     }
@@ -453,15 +524,15 @@ impl State {
 
     /// After a reader moved on or left: lets go of what nobody needs. Returns whom to wake for
     /// the room this made.
-    pub(super) fn release(&mut self, options: &RingOptions) -> Option<Waker> {
-        self.trim(options, self.now);
-        self.make_room(options);
-        (self.octets < options.capacity_octets).then(|| self.publisher.take()).flatten()
+    pub(super) fn release(&mut self) -> Option<Waker> {
+        self.trim(self.now);
+        self.make_room();
+        (self.octets < self.options.capacity_octets).then(|| self.publisher.take()).flatten()
     }
 
     /// A new reader, at the next chunk or at the oldest that history keeps for it.
-    pub(super) fn join(&mut self, name: Arc<str>, start: Start, options: &RingOptions) -> u64 {
-        let skip = match (start, options.history) {
+    pub(super) fn join(&mut self, name: Arc<str>, start: Start, group: u64) -> u64 {
+        let skip = match (start, self.options.history) {
             (Start::Next, _) | (_, History::None) => self.slots.len(),
             (Start::History(now), History::Age(age)) => {
                 self.slots.iter().take_while(|slot| now.since(slot.chunk.published) > age).count()
@@ -487,6 +558,8 @@ impl State {
         let reader = Reader {
             name,
             cursor,
+            group,
+            last: None,
             in_hand: 0,
             detached: VecDeque::new(),
             published_at_join: self.before(cursor),
@@ -524,8 +597,9 @@ impl State {
         let first = self.first;
         let Some(reader) = self.readers.get_mut(&id) else { return };
         let mut held: usize = hand.iter().map(|chunk| chunk.octets.len()).sum();
-        let next = (reader.cursor - first + reader.in_hand) as usize;
-        for slot in self.slots.iter().skip(next) {
+        let next = (reader.cursor.saturating_sub(first) + reader.in_hand) as usize;
+        let end = reader.last.map_or(self.slots.len(), |last| last.slot.saturating_sub(first) as usize);
+        for slot in self.slots.iter().take(end).skip(next) {
             if held >= max_octets {
                 break;
             }
@@ -557,8 +631,9 @@ impl State {
     /// A reader gives up everything but the first `keep` chunks of its hand.
     pub(super) fn forfeit(&mut self, id: u64, keep: usize, reason: DropReason) {
         self.put_back(id, keep);
-        let (first, end) = (self.first, self.first + self.slots.len() as u64);
+        let (first, newest) = (self.first, self.first + self.slots.len() as u64);
         let Some(reader) = self.readers.get_mut(&id).filter(|r| r.closed.is_none()) else { return };
+        let end = reader.last.map_or(newest, |last| last.slot);
         while reader.cursor < end {
             let Some(slot) = self.slots.get_mut((reader.cursor - first) as usize) else { return };
             slot.unread = slot.unread.saturating_sub(1);
@@ -583,6 +658,16 @@ impl State {
 }
 
 impl Reader {
+    /// Whether the slot of this number is the next one for it.
+    fn is_at(&self, slot: u64) -> bool {
+        self.cursor == slot && self.closed.is_none() && self.last.is_none_or(|last| slot < last.slot)
+    }
+
+    /// Whether nothing more will be queued for it, although the feed goes on.
+    pub(super) fn is_ending(&self) -> bool {
+        self.last.is_some()
+    }
+
     fn lose(&mut self, chunk: &Chunk, reason: DropReason) {
         self.dropped.add(reason, chunk.packets);
         self.untold += chunk.packets;

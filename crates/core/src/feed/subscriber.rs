@@ -55,8 +55,19 @@ pub struct Subscriber {
 impl Subscriber {
     /// Joins a feed under a name for people.
     pub fn join(ring: &Arc<Ring>, name: Arc<str>, start: Start) -> Self {
-        let id = ring.lock().join(name, start, &ring.options);
+        Subscriber::join_group(ring, name, start, 0)
+    }
+
+    /// Joins it as one of a group, which [`Ring::end_group`] ends.
+    pub fn join_group(ring: &Arc<Ring>, name: Arc<str>, start: Start, group: u64) -> Self {
+        let id = ring.lock().join(name, start, group);
         Subscriber { ring: ring.clone(), id }
+    }
+
+    /// Whether nothing more will be queued for it.
+    pub fn has_ended(&self) -> bool {
+        let state = self.ring.lock();
+        state.ended || state.readers.get(&self.id).is_none_or(|reader| reader.is_ending())
     }
 
     /// The ring it reads from.
@@ -70,7 +81,7 @@ impl Subscriber {
     /// [`Ending::Ended`] if the sources ended without any.
     pub fn poll_header(&self, cx: &mut Context<'_>) -> Poll<Result<LinkType, Ending>> {
         let mut state = self.ring.lock();
-        let (linktype, ended) = (state.linktype, state.ended);
+        let (linktype, feed_ended) = (state.linktype, state.ended);
         let Some(reader) = state.readers.get_mut(&self.id) else { return Poll::Ready(Err(Ending::Stopped)) };
         if let Some(ending) = reader.ending {
             return Poll::Ready(Err(ending));
@@ -79,7 +90,7 @@ impl Subscriber {
             reader.has_header = true;
             return Poll::Ready(Ok(linktype));
         }
-        if ended {
+        if feed_ended || reader.is_ending() {
             return Poll::Ready(Err(Ending::Ended));
         }
         reader.waker = Some(cx.waker().clone());
@@ -110,6 +121,7 @@ impl Subscriber {
             return Poll::Ready(Ok(None));
         }
         let gap = reader.gap();
+        let ended = ended || reader.is_ending();
         state.top_up(self.id, max_octets, hand);
         if !hand.is_empty() || gap.is_some() {
             return Poll::Ready(Ok(gap));
@@ -147,7 +159,7 @@ impl Subscriber {
                 return;
             }
             state.confirm(self.id, chunks);
-            state.release(&self.ring.options)
+            state.release()
         };
         publisher.into_iter().for_each(std::task::Waker::wake);
     }
@@ -155,8 +167,9 @@ impl Subscriber {
     /// Lets go of all but the first `keep` chunks of the hand, so that a writer which cannot go
     /// on does not keep the ring's memory; they are offered again. The caller drops them.
     pub fn put_back(&self, keep: usize) {
-        if self.ring.options.on_slow != OnSlow::Wait {
-            self.ring.lock().put_back(self.id, keep);
+        let mut state = self.ring.lock();
+        if state.options.on_slow != OnSlow::Wait {
+            state.put_back(self.id, keep);
         }
     }
 
@@ -167,7 +180,7 @@ impl Subscriber {
         let publisher = {
             let mut state = self.ring.lock();
             state.forfeit(self.id, keep, reason);
-            state.release(&self.ring.options)
+            state.release()
         };
         publisher.into_iter().for_each(std::task::Waker::wake);
     }
@@ -200,7 +213,7 @@ impl Drop for Subscriber {
         let publisher = {
             let mut state = self.ring.lock();
             state.leave(self.id);
-            state.release(&self.ring.options)
+            state.release()
         };
         publisher.into_iter().for_each(std::task::Waker::wake);
     }
