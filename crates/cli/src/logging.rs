@@ -58,7 +58,6 @@ pub(crate) fn start(format: LogFormat, verbosity: i8) {
 }
 
 /// Logs more or less from now on.
-#[allow(dead_code, reason = "for the hub that changes while it runs")]
 pub(crate) fn set_verbosity(verbosity: i8) {
     if let Some(handle) = LEVEL.get() {
         // Fails only where there is no subscriber any more.

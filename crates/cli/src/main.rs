@@ -12,6 +12,7 @@ mod print_config;
 mod manual;
 mod privilege;
 mod progress;
+mod reload;
 mod record;
 mod run;
 mod service;

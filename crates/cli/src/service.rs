@@ -115,7 +115,6 @@ impl Drop for Service {
 }
 
 /// A new configuration is being read; `reloaded` must follow.
-#[allow(dead_code, reason = "for the hub that changes while it runs")]
 pub(crate) fn reloading() {
     // Without the time, systemd from 253 on takes it that the reload failed.
     match NotifyState::monotonic_usec_now() {
@@ -125,7 +124,6 @@ pub(crate) fn reloading() {
 }
 
 /// The new configuration is in use, or was refused and the old one stays.
-#[allow(dead_code, reason = "for the hub that changes while it runs")]
 pub(crate) fn reloaded() {
     notify(&[NotifyState::Ready]);
 }

@@ -1,29 +1,37 @@
-//! Signals into the hub's terms: SIGINT, SIGTERM, SIGHUP drain it, a second one stops it at once,
-//! SIGUSR1 prints the counts.
+//! Signals into the hub's terms: SIGINT, SIGTERM drain it, a second one stops it at once; SIGUSR1 prints the
+//! counts; SIGHUP reads the configuration file again, where there is one, else it drains, too.
 
 use pcaphub::shutdown::{Phase, Trigger};
 use pcaphub::stats::Books;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::reload::Reload;
 use crate::summary;
 
 /// Signals that are caught, and kept until somebody heeds them.
 pub(crate) struct Signals {
-    ending: [Signal; 3],
+    ending: Vec<Signal>,
+    hangup: Signal,
     statistics: Signal,
 }
 
 /// Installs the handlers; to be called on the runtime, before the hub says anything: who reads that it
 /// listens may send it a signal.
 pub(crate) fn catch() -> std::io::Result<Signals> {
-    let ending =
-        [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?];
-    Ok(Signals { ending, statistics: signal(SignalKind::user_defined1())? })
+    Ok(Signals {
+        ending: vec![signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?],
+        hangup: signal(SignalKind::hangup())?,
+        statistics: signal(SignalKind::user_defined1())?,
+    })
 }
 
 /// Heeds signals, also those that came since they were caught.
-pub(crate) fn heed(signals: Signals, trigger: Trigger, books: Books, json: bool) {
-    let Signals { mut ending, mut statistics } = signals;
+pub(crate) fn heed(signals: Signals, trigger: Trigger, books: Books, json: bool, reload: Option<Reload>) {
+    let Signals { mut ending, hangup, mut statistics } = signals;
+    match reload {
+        Some(reload) => drop(tokio::spawn(reload.at(hangup))),
+        None => ending.push(hangup),
+    }
     tokio::spawn(async move {
         let mut phase = Phase::Draining;
         loop {

@@ -11,6 +11,7 @@ use tracing::Level;
 
 use crate::arguments::{Arguments, Verb};
 use crate::privilege::{self, Rights};
+use crate::reload::Reload;
 use crate::{exit, help, logging, progress, run, service, signals, summary};
 
 /// Runs until the sources have ended or a signal comes.
@@ -72,7 +73,13 @@ async fn serve(
     let opener = service::opener(inherited, rights.opener.clone())?;
     let hub = hub::open(arguments.plan.clone(), opener.clone(), Events::default(), shutdown)?;
     service::warn_of_unused(&opener);
-    signals::heed(signals, trigger, hub.books(), arguments.stats_json);
+    let reload = arguments.config.clone().map(|file| Reload {
+        file,
+        hub: hub.handle(),
+        opener,
+        certificates: hub.tls(),
+    });
+    signals::heed(signals, trigger, hub.books(), arguments.stats_json, reload);
     if arguments.verb == Verb::Demo && arguments.verbosity >= 0 && !logging::is_json() {
         logging::flush();
         eprint!("{}", help::demo_hint(&hub.listening()));

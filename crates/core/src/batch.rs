@@ -1,6 +1,7 @@
 //! Decoded packets that share one immutable buffer: what travels from a source to the merge.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -23,6 +24,8 @@ pub struct Batch {
     /// Which packets match which filters of the hub: as many words for each packet, a bit for each
     /// filter; empty where there is no filter. Written last.
     pub marks: Vec<u64>,
+    /// The numbers of those filters, in the order of the marks; `None` where there is none.
+    pub marked_by: Option<Arc<[u32]>>,
     /// Set where `buffer` can be sent as it is.
     pub verbatim: Option<Verbatim>,
 }
@@ -55,11 +58,17 @@ impl Batch {
         self.options.get(start..start + packet.options_len as usize).unwrap_or_default()
     }
 
-    /// Whether packet number `packet` matches filter number `filter` of the hub.
-    pub fn matches(&self, packet: usize, filter: usize) -> bool {
+    /// Which of its marks tells of the filter of this number; `None` where packets were not marked with
+    /// it.
+    pub fn mark_of(&self, number: u32) -> Option<usize> {
+        self.marked_by.as_ref()?.iter().position(|known| *known == number)
+    }
+
+    /// Whether packet number `packet` has mark number `mark`: that it matches that filter.
+    pub fn is_marked(&self, packet: usize, mark: usize) -> bool {
         let words = self.marks.len() / self.packets.len().max(1);
-        let word = self.marks.get(packet * words + filter / 64).copied().unwrap_or(0);
-        word >> (filter % 64) & 1 == 1
+        let word = self.marks.get(packet * words + mark / 64).copied().unwrap_or(0);
+        word >> (mark % 64) & 1 == 1
     }
 
     /// Keeps the packets of which `keep` says so; how many others there were.

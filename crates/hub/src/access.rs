@@ -3,18 +3,22 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ipnet::IpNet;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::endpoint::{Endpoint, Scheme};
 use crate::event::{Event, Events};
+use crate::inherited::Inherited;
 use crate::limits::Limits;
 use crate::opener::Opener;
-use crate::own_traffic::{Entry, OwnTraffic};
+use crate::own_traffic::{CaptureFilter, Entry, OwnTraffic};
 
 /// Which addresses may connect to a listener.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -35,6 +39,126 @@ impl Access {
         }
         let allowed = self.allow.as_ref().is_none_or(|allow| allow.iter().any(holds));
         (!allowed).then_some("its address is not in allow=")
+    }
+}
+
+/// Who may connect to a listener, which may change while it is there. Clones share it.
+#[derive(Debug, Clone)]
+pub struct LiveAccess {
+    access: watch::Sender<Access>,
+}
+
+impl LiveAccess {
+    /// These may.
+    pub fn new(access: Access) -> Self {
+        LiveAccess { access: watch::Sender::new(access) }
+    }
+
+    /// Why a peer of this address may not connect now; `None` if it may.
+    pub fn refuses(&self, peer: IpAddr) -> Option<&'static str> {
+        self.access.borrow().refuses(peer)
+    }
+
+    /// From now on, these may; whoever is connected and may not any more is told by
+    /// [`revoked`](Self::revoked).
+    pub fn set(&self, access: Access) {
+        self.access.send_if_modified(|now| {
+            let changed = *now != access;
+            *now = access;
+            changed
+        });
+    }
+
+    /// Returns once a peer of this address may no longer be connected, with the reason.
+    pub async fn revoked(&self, peer: IpAddr) -> &'static str {
+        let mut access = self.access.subscribe();
+        loop {
+            let refused = access.borrow_and_update().refuses(peer);
+            if let Some(why) = refused {
+                return why;
+            }
+            // `self` holds the sender; an error cannot occur.
+            if access.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+}
+
+/// What can be done about a source or sink while it runs, besides ending it.
+#[derive(Debug, Clone, Default)]
+pub struct Controls {
+    /// Who may connect.
+    pub access: Option<LiveAccess>,
+    /// The sockets that it listens on, to be handed over to whoever takes its place.
+    pub sockets: Option<Arc<dyn Sockets>>,
+    /// A live capture's filter in the kernel.
+    pub capture: Option<CaptureFilter>,
+}
+
+impl Controls {
+    /// Its sockets go on under another endpoint.
+    pub fn hand_over(&self) {
+        if let Some(sockets) = &self.sockets {
+            sockets.handed_over();
+        }
+    }
+}
+
+/// Listening sockets that can be handed over.
+pub trait Sockets: std::fmt::Debug + Send + Sync {
+    /// Duplicates of them.
+    ///
+    /// # Errors
+    /// There is no descriptor left.
+    fn duplicates(&self) -> io::Result<Vec<Inherited>>;
+
+    /// Somebody has them now: what leads to them must stay when they are closed here.
+    fn handed_over(&self) {}
+}
+
+impl Sockets for Listeners {
+    fn duplicates(&self) -> io::Result<Vec<Inherited>> {
+        let duplicate = |socket: &TcpListener| {
+            let socket = socket.as_fd().try_clone_to_owned()?;
+            Ok(Inherited::Tcp(socket.into()))
+        };
+        self.sockets.iter().map(duplicate).collect()
+    }
+}
+
+/// A listening Unix socket and its name.
+#[derive(Debug)]
+pub struct UnixSocket {
+    /// The socket.
+    pub listener: UnixListener,
+    /// Its name.
+    pub path: PathBuf,
+    kept: AtomicBool,
+}
+
+impl UnixSocket {
+    /// A socket that was made under this name.
+    pub fn new(listener: UnixListener, path: PathBuf) -> Self {
+        UnixSocket { listener, path, kept: AtomicBool::new(false) }
+    }
+
+    /// Takes its name away, unless somebody else listens there now.
+    pub fn remove(&self, opener: &dyn Opener) {
+        if !self.kept.load(Ordering::Relaxed) {
+            // It may be gone; nothing is lost then.
+            let _ = opener.remove_unix(&self.path);
+        }
+    }
+}
+
+impl Sockets for UnixSocket {
+    fn duplicates(&self) -> io::Result<Vec<Inherited>> {
+        Ok(vec![Inherited::Unix(self.listener.as_fd().try_clone_to_owned()?.into())])
+    }
+
+    fn handed_over(&self) {
+        self.kept.store(true, Ordering::Relaxed);
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use pcaphub_core::convert::Addresses;
 use pcaphub_core::feed::{FeedOptions, History, OnSlow, RingOptions};
-use pcaphub_core::filter::Filter;
+use pcaphub_core::filter::Filters;
 use pcaphub_core::format::Format;
 use pcaphub_core::linktype::LinkType;
 use pcaphub_core::merge::{MergeConfig, Order};
@@ -31,7 +31,7 @@ pub(crate) struct FeedKey {
     history: History,
     dedup: Option<Duration>,
     addresses: Addresses,
-    filter: Option<usize>,
+    filter: Option<u32>,
     shape: Shape,
     pub(crate) pace: Option<Pace>,
 }
@@ -52,7 +52,7 @@ impl FeedKey {
         sources: usize,
         own: Option<Format>,
         rule: &OnSlowRule,
-        filters: &[Filter],
+        filters: &Filters,
     ) -> Self {
         FeedKey {
             name: spec.name.clone(),
@@ -61,12 +61,27 @@ impl FeedKey {
             on_slow: spec.on_slow.unwrap_or(rule.default),
             history: spec.history,
             dedup: spec.dedup,
-            filter: spec.filter.as_ref().and_then(|text| filters.iter().position(|f| f.text() == text)),
+            filter: spec.filter.as_ref().and_then(|text| filters.number(text)),
             addresses: spec.injection.addresses,
             shape: spec.shape,
             // An injection keeps its own time, to the microsecond.
             pace: spec.pace.filter(|_| spec.endpoint.scheme != Scheme::If),
         }
+    }
+
+    /// The number of its filter.
+    pub(crate) fn filter(&self) -> Option<u32> {
+        self.filter
+    }
+
+    /// What happens to slow subscribers.
+    pub(crate) fn on_slow(&self) -> OnSlow {
+        self.on_slow
+    }
+
+    /// Takes over of another key what a feed can change.
+    pub(crate) fn renew(&mut self, new: &FeedKey) {
+        (self.filter, self.on_slow) = (new.filter, new.on_slow);
     }
 
     pub(crate) fn options(&self, limits: &Limits, capacity_octets: usize) -> FeedOptions {

@@ -4,63 +4,39 @@
 //! source ─► ingest: read, decode ─► merge: one time order ─► feed: encode once ─► ring ─► deliver ─► sink
 //! ```
 //!
-//! [`Hub::run`] reads top to bottom: open everything, start the sinks, start the sources, and then, for
-//! as long as there are sources, take their batches, merge them, and publish what the merge
-//! releases to every feed.
+//! [`Hub::run`] reads top to bottom: start the sources, start the sinks, and then, for as long as there
+//! are sources, take their batches, merge them, and publish what the merge releases to every feed. What
+//! runs is kept by the [`roster`](crate::roster), which a new plan changes while the path goes on.
 
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use pcaphub_core::feed::{Announcements, Feed};
-use pcaphub_core::filter::Filter;
-use pcaphub_core::format::Format;
 use pcaphub_core::interface::Interfaces;
-use pcaphub_core::merge::Order;
-use pcaphub_core::shape::Shaper;
-use thiserror::Error;
-use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinError;
 
-use crate::access::Clients;
 use crate::allowance::Allowance;
 use crate::clock::Clock;
-use crate::conflicts::conflicts;
-use crate::defaults::{FeedKey, OnSlowRule, budget, format_of, reconnect, replays};
+use crate::defaults::format_of;
 use crate::endpoint::Scheme;
 use crate::event::{Event, Events};
-use crate::filter;
 use crate::framing;
 use crate::gate::Gate;
-use crate::ingest::Ingest;
-use crate::intake::{Intake, Message, Shared};
+use crate::intake::{Message, Shared};
 use crate::opener::Opener;
-use crate::outlet::Outlet;
+use crate::opening::{Opened, Running, Site, Slot};
 use crate::own_traffic::OwnTraffic;
 use crate::path::{Path, STEP_OCTETS, until};
-use crate::plan::{Plan, PlanError, SinkSpec, SourceSpec};
-use crate::private::{self, Replay};
+use crate::plan::{Plan, PlanError, SinkSpec};
 use crate::pulse::Pulse;
-use crate::shutdown::{Phase, Shutdown, shutdown};
-use crate::sink::{self, Sink, SinkError, SinkKind};
-use crate::source::{self, Source, SourceError, SourceKind};
+use crate::roster::Roster;
+use crate::shutdown::{Phase, Shutdown};
 use crate::stats::{Books, Report, SourceReport};
 use crate::tls::TlsReloader;
 
-/// Why a hub could not start.
-#[derive(Debug, Error)]
-pub enum HubError {
-    /// The plan cannot work. The operator's fault.
-    #[error(transparent)]
-    Plan(#[from] PlanError),
-    /// A source could not be set up.
-    #[error(transparent)]
-    Source(#[from] SourceError),
-    /// A sink could not be set up.
-    #[error("{0}")]
-    Sink(#[from] SinkError),
-}
+pub use crate::opening::HubError;
 
 /// How a hub ended.
 #[derive(Debug, Clone)]
@@ -77,115 +53,102 @@ const QUEUE: usize = 64;
 
 /// A hub that is set up: everything that can fail at start has been opened.
 pub struct Hub {
-    plan: Plan,
-    /// The format of the last source, where files are replayed.
-    own: Option<Format>,
-    shutdown: Shutdown,
+    opened: Opened,
+    site: Site,
     books: Books,
-    events: Events,
     clock: Clock,
     pulse: Pulse,
     interfaces: Interfaces,
-    opener: Arc<dyn Opener>,
-    own_traffic: OwnTraffic,
-    tls: TlsReloader,
-    /// Those of the sinks, each once.
-    filters: Arc<[Filter]>,
-    sources: Vec<(Box<dyn Source>, &'static SourceKind)>,
-    sinks: Vec<(Box<dyn Sink>, &'static SinkKind)>,
+    running: Arc<Mutex<Option<Running>>>,
+    changing: mpsc::Sender<Change>,
+    changes: mpsc::Receiver<Change>,
 }
+
+/// A new plan, opened, and who waits until it is in force.
+type Change = (Box<Opened>, oneshot::Sender<()>);
 
 /// Opens what a plan names.
 ///
 /// # Errors
 /// A plan that cannot work, a file that is not there, an address that is taken.
 pub fn open(
-    mut plan: Plan,
+    plan: Plan,
     opener: Arc<dyn Opener>,
     events: Events,
     shutdown: Shutdown,
 ) -> Result<Hub, HubError> {
-    source::look(&mut plan.sources, opener.as_ref());
-    if let Some(conflict) = conflicts(&plan, opener.as_ref()).into_iter().next() {
-        return Err(conflict.error.into());
-    }
-    plan.sources = plan.sources.into_iter().flat_map(source::parts).collect();
-    let filters = sink_filters(&plan)?;
     let own_traffic = OwnTraffic::new(events.clone());
     let tls = TlsReloader::new(opener.clone(), events.clone());
-    let context = source::Context {
-        opener: opener.clone(),
-        events: events.clone(),
-        shutdown: shutdown.clone(),
-        limits: Arc::new(plan.limits.clone()),
-        own_traffic: own_traffic.clone(),
-        rings: source::rings(&plan.sources),
-        tls: tls.clone(),
-    };
-    let mut sources = Vec::new();
-    for spec in &plan.sources {
-        source_filter(spec)?;
-        let kind = source::kind(spec).ok_or_else(|| unusable(&spec.name))?;
-        sources.push(((kind.open)(spec, &context)?, kind));
-    }
-    let mut own = None;
-    if replays(&plan) {
-        for spec in &plan.sources {
-            own = private::check(spec, opener.as_ref())?;
-        }
-    }
-    let opening = sink::Opening {
-        opener: opener.clone(),
-        events: events.clone(),
-        own_traffic: own_traffic.clone(),
-        tls: tls.clone(),
-    };
-    let mut sinks = Vec::new();
-    for spec in &plan.sinks {
-        let kind = sink::kind(spec).ok_or_else(|| unusable(&spec.name))?;
-        sinks.push(((kind.open)(spec, &opening)?, kind));
-    }
-    let books = Books::new(plan.sources.iter().map(SourceSpec::shown_name));
-    let interfaces = Interfaces::bounded(plan.limits.interface_octets());
-    let clock = Clock::default();
+    let site = Site { opener, events, shutdown, own_traffic, tls };
+    let opened = site.open(plan)?;
+    let (changing, changes) = mpsc::channel(1);
     Ok(Hub {
-        plan,
-        own,
-        shutdown,
-        books,
-        events,
-        clock,
+        books: Books::default(),
+        clock: Clock::default(),
         pulse: Pulse::default(),
-        interfaces,
-        opener,
-        own_traffic,
-        tls,
-        filters,
-        sources,
-        sinks,
+        interfaces: Interfaces::bounded(opened.plan.limits.interface_octets()),
+        running: Arc::default(),
+        opened,
+        site,
+        changing,
+        changes,
     })
 }
 
-/// The filters of all sinks, each once.
-fn sink_filters(plan: &Plan) -> Result<Arc<[Filter]>, PlanError> {
-    let mut filters: Vec<Filter> = Vec::new();
-    for spec in &plan.sinks {
-        let Some(text) = &spec.filter else { continue };
-        if !filters.iter().any(|filter| filter.text() == text) {
-            filters.push(filter::compiled(&spec.name, text)?);
-        }
+/// Changes a hub while it runs. Clones change the same one.
+#[derive(Clone)]
+pub struct Handle {
+    site: Site,
+    running: Arc<Mutex<Option<Running>>>,
+    changing: mpsc::Sender<Change>,
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// What came of a new plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changed {
+    /// Sources and sinks that came.
+    pub came: usize,
+    /// Sources and sinks that went.
+    pub went: usize,
+    /// Settings that are different and hold from the next start on.
+    pub later: Vec<&'static str>,
+}
+
+impl Handle {
+    /// Makes the hub what a new plan says, without touching what is the same in both: who is connected stays,
+    /// and nothing on its way is lost. See [`Changes`](crate::changes::Changes) for what that is. Returns
+    /// when the new plan is in force.
+    ///
+    /// To be called on a runtime; it opens on a thread of its own.
+    ///
+    /// # Errors
+    /// The plan cannot work, or something of it cannot be opened: then everything is as it was. The hub
+    /// does not run any more, or not yet.
+    pub async fn change(&self, plan: Plan) -> Result<Changed, HubError> {
+        let _turn = self.turn.lock().await;
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(running) = running else { return Err(not_running()) };
+        let site = self.site.clone();
+        let (sources, sinks) = (running.sources.len(), running.sinks.len());
+        let opening = tokio::task::spawn_blocking(move || site.open_besides(&running, plan));
+        let opened = opening.await.map_err(|error| PlanError::Refused(error.to_string()))??;
+        let changes = &opened.changes;
+        let new = |kept: &&Option<usize>| kept.is_none();
+        let changed = Changed {
+            came: changes.sources.iter().chain(&changes.sinks).filter(new).count(),
+            went: changes.gone_sources(sources).len() + changes.gone_sinks(sinks).len(),
+            later: changes.later.clone(),
+        };
+        let (done, in_force) = oneshot::channel();
+        self.changing.send((Box::new(opened), done)).await.map_err(|_| not_running())?;
+        in_force.await.map_err(|_| not_running())?;
+        Ok(changed)
     }
-    Ok(filters.into())
 }
 
-/// The filter of a source, alone.
-fn source_filter(spec: &SourceSpec) -> Result<Arc<[Filter]>, PlanError> {
-    let filter = spec.filter.as_ref().map(|text| filter::compiled(&spec.name, text)).transpose()?;
-    Ok(filter.into_iter().collect())
-}
-
-fn unusable(name: &str) -> PlanError {
-    PlanError::Refused(format!("{name} cannot be used here"))
+fn not_running() -> HubError {
+    PlanError::Refused("the hub does not run".into()).into()
 }
 
 /// Whether a sink sends to somebody who may send it back.
@@ -196,12 +159,15 @@ fn sends(sink: &SinkSpec) -> bool {
 impl Hub {
     /// Where clients connect.
     pub fn listening(&self) -> Vec<SocketAddr> {
-        self.sinks.iter().flat_map(|(sink, _)| sink.listening()).collect()
+        let sinks = self.opened.sinks.iter().flatten();
+        sinks
+            .flat_map(|slot| if let Slot::Now(sink) = slot { sink.listening() } else { Vec::new() })
+            .collect()
     }
 
     /// What renews the certificates of all endpoints, as SIGHUP asks for.
     pub fn tls(&self) -> TlsReloader {
-        self.tls.clone()
+        self.site.tls.clone()
     }
 
     /// The counts, to look at while it runs.
@@ -214,74 +180,51 @@ impl Hub {
         self.pulse.clone()
     }
 
+    /// To change it while it runs.
+    pub fn handle(&self) -> Handle {
+        let (site, running, changing) = (self.site.clone(), self.running.clone(), self.changing.clone());
+        Handle { site, running, changing, turn: Arc::default() }
+    }
+
     /// Moves packets until all sources have ended and the sinks have everything, or until told to
     /// stop.
     pub async fn run(self) -> Outcome {
-        let Hub {
-            plan,
-            own,
-            shutdown: outer,
-            books,
-            events,
-            clock,
-            pulse,
-            interfaces,
-            opener,
-            own_traffic,
-            tls,
-            filters,
-            sources,
-            sinks,
-        } = self;
+        let Hub { mut opened, site, books, clock, pulse, interfaces, running, changing, mut changes } = self;
+        let plan = opened.plan.clone();
+        let (outer, events) = (site.shutdown.clone(), site.events.clone());
+        // A hub that nobody can change ends its path when it has nothing to do.
+        let changeable = !changing.is_closed() && changing.strong_count() > 1;
+        drop(changing);
         let mut errors = Vec::new();
 
         // Sources: one task each, which fill the queue as fast as their budgets allow.
         let (queue, mut messages) = mpsc::channel(QUEUE);
-        let gate = Gate::default();
-        let piece = plan.limits.piece_octets();
-        let pool = framing::pool(plan.sources.len(), piece, plan.limits.max_memory / 16);
-        let limits = Arc::new(plan.limits.clone());
-        let replay = replays(&plan);
-        let on_slow = OnSlowRule::of(&plan);
-        let mut running = JoinSet::new();
-        let floods = events.clone();
-        running.spawn(async move { floods.settle_floods().await });
+        let (filters, marked_by) = watch::channel(opened.filters.clone());
         let shared = Shared {
             queue,
-            shutdown: outer.clone(),
-            gate: gate.clone(),
-            pool: pool.clone(),
-            large: Allowance::new(limits.large_octets()),
-            interfaces: interfaces.clone(),
+            gate: Gate::default(),
+            pool: framing::pool(plan.sources.len(), plan.limits.piece_octets(), plan.limits.max_memory / 16),
+            large: Allowance::new(plan.limits.large_octets()),
+            interfaces,
             events: events.clone(),
             clock,
-            max_producers: limits.max_producers,
-            producer_silence: limits.producer_silence,
-            sends: plan.sinks.iter().any(sends),
-            filters: filters.clone(),
+            max_producers: plan.limits.max_producers,
+            producer_silence: plan.limits.producer_silence,
+            // A later sink may send, too.
+            sends: changeable || plan.sinks.iter().any(sends),
+            filters: marked_by,
             next_stream: Arc::new(AtomicU64::new(0)),
         };
-        let mut kinds = Vec::new();
-        let count = plan.sources.len();
-        for (index, (source, kind)) in sources.into_iter().enumerate() {
-            kinds.push(kind);
-            let Some(spec) = plan.sources.get(index).cloned() else { continue };
-            let gated = kind.waits_for_reader || on_slow.waits();
-            let reconnect = reconnect(&plan, &spec, kind);
-            if !replay {
-                let budget = budget(&plan, &spec);
-                let shaper = Arc::new(Mutex::new(Shaper::new(spec.shape)));
-                let shared = shared.clone();
-                let (repeat, filter) = (Arc::default(), source_filter(&spec).unwrap_or_default());
-                let intake = Intake { shared, source: index, spec, gated, budget, filter, shaper, repeat };
-                running.spawn(Ingest::new(intake, reconnect).run(source, kind));
-            }
-        }
-        drop(shared);
+        let certificates = tokio::spawn(site.tls.clone().watch(outer.clone()));
+        let floods = events.clone();
+        let settling = tokio::spawn(async move { floods.settle_floods().await });
+        let mut roster = Roster::new(site, shared, filters, &plan, books.clone());
+        let mut path = Path::new(&plan, books.clone(), events.clone(), clock).with_pulse(pulse.clone());
+        roster.change_sources(&mut opened, &mut path);
 
         // Where standard output takes the source's own format, the source has the first word.
         let mut early = Vec::new();
-        if !replay && plan.sinks.iter().any(|sink| format_of(sink, count).is_none()) {
+        if !roster.replays() && plan.sinks.iter().any(|sink| format_of(sink, plan.sources.len()).is_none()) {
             while let Some(message) = next(&mut messages, &outer, &pulse).await {
                 let known = matches!(message, Message::Opened { .. } | Message::Ended { .. });
                 early.push(message);
@@ -290,179 +233,160 @@ impl Hub {
                 }
             }
         }
-        let announced = early.iter().find_map(|message| match message {
+        roster.own = early.iter().find_map(|message| match message {
             Message::Opened { format, .. } => Some(*format),
             _ => None,
         });
-        let own = own.or(announced);
 
-        // Feeds: one for all sinks that want the same.
-        let mut feeds: Vec<(FeedKey, Feed)> = Vec::new();
-        let mut rings = Vec::new();
-        let keys: Vec<_> =
-            plan.sinks.iter().map(|sink| FeedKey::of(sink, count, own, &on_slow, &filters)).collect();
-        let distinct =
-            keys.iter().enumerate().filter(|(i, key)| !keys.iter().take(*i).any(|k| k == *key)).count();
-        for key in keys {
-            if let Some((_, feed)) = feeds.iter().find(|(known, _)| *known == key) {
-                rings.push(feed.ring().clone());
-                continue;
+        // Sinks: one task each, which join their feed and let gated sources go. One feed for all that want
+        // the same.
+        roster.change_sinks(&mut opened, &mut path);
+        tell(&running, &roster);
+        let deadline = plan.duration.and_then(|duration| tokio::time::Instant::now().checked_add(duration));
+        for message in early {
+            if let Some(source) = path.take(message, &mut errors) {
+                roster.source_ended(source);
             }
-            let feed = Feed::new(key.options(&limits, limits.ring_octets(distinct)), interfaces.clone());
-            books.add_ring(feed.ring().clone());
-            rings.push(feed.ring().clone());
-            feeds.push((key, feed));
-        }
-
-        // Sinks: one task each, which join their feed and let gated sources go.
-        let (stop_sinks, sinks_shutdown) = shutdown();
-        let clients = Clients::new(&plan.limits);
-        let announcements = Announcements::new(interfaces.clone());
-        let allowance = Allowance::new(limits.private_octets());
-        tokio::spawn(tls.watch(outer.clone()));
-        let mut delivering = JoinSet::new();
-        for (((sink, _), spec), ring) in sinks.into_iter().zip(&plan.sinks).zip(rings) {
-            let replay = replay.then(|| Replay {
-                sources: plan.sources.clone(),
-                feed: FeedKey::of(spec, count, own, &on_slow, &filters).options_private(&limits),
-                order: plan.order.unwrap_or(Order::Time),
-                clock,
-                pool: private::pool(count, &limits),
-                allowance: allowance.clone(),
-                opener: opener.clone(),
-                events: events.clone(),
-                books: books.clone(),
-                shutdown: sinks_shutdown.clone(),
-                client_timeout: limits.client_timeout,
-                filters: filters.clone(),
-            });
-            let context = sink::Context {
-                ring,
-                interfaces: announcements.clone(),
-                shutdown: sinks_shutdown.clone(),
-                gate: gate.clone(),
-                opener: opener.clone(),
-                events: events.clone(),
-                clients: clients.clone(),
-                limits: limits.clone(),
-                clock,
-                alone: plan.sinks.len() == 1,
-                own_traffic: own_traffic.clone(),
-                told: outer.clone(),
-                replay: replay.map(Arc::new),
-            };
-            delivering.spawn(sink.run(context));
         }
 
         // The path: batches in, one order, every feed.
-        let outlets = feeds.into_iter().map(|(key, feed)| Outlet::new(key.name, feed, key.pace)).collect();
-        let sends = plan.sinks.iter().any(sends);
-        let path = Path::new(&plan, &kinds, outlets, books.clone(), events.clone(), clock, sends);
-        let mut path = path.with_pulse(pulse.clone());
-        let deadline = plan.duration.and_then(|duration| tokio::time::Instant::now().checked_add(duration));
-        let mut open_sources = count;
-        if replay {
-            while !delivering.is_empty() {
-                tokio::select! {
-                    () = outer.reached(Phase::Draining) => break,
-                    () = until(deadline) => break,
-                    () = pulse.answer() => {}
-                    Some(result) = delivering.join_next() => errors.extend(failure(result, &events)),
-                }
+        loop {
+            let more = path.release();
+            let over = path.has_no_source() || path.is_counted_out() || path.is_done();
+            if over && !roster.replays() {
+                break;
             }
-        } else {
-            path.open_lanes(&plan, &kinds);
-            for message in early {
-                open_sources -= path.take(message, &mut errors);
+            // Under `wait`, nothing is taken in while a feed has no room: so sources wait too.
+            tokio::select! {
+                biased;
+                () = path.room() => {}
+                () = outer.reached(Phase::Draining) => break,
+                () = until(deadline) => break,
+                Some(change) = changes.recv() => {
+                    accept(change, &mut roster, &mut path, &running);
+                    continue;
+                }
+                () = pulse.answer() => {}
             }
-            loop {
-                let more = path.release();
-                if open_sources == 0 || path.is_counted_out() || path.is_done() {
-                    break;
+            let timer = path.deadline();
+            tokio::select! {
+                biased;
+                () = outer.reached(Phase::Draining) => break,
+                () = until(deadline) => break,
+                Some(change) = changes.recv() => accept(change, &mut roster, &mut path, &running),
+                Some(ended) = roster.next_ended() => {
+                    errors.extend(sink_ended(ended, &mut roster, &mut path, &events));
+                    tell(&running, &roster);
+                    if roster.has_no_sink() {
+                        break;
+                    }
                 }
-                // Under `wait`, nothing is taken in while a feed has no room: so sources wait too.
-                tokio::select! {
-                    biased;
-                    () = path.room() => {}
-                    () = outer.reached(Phase::Draining) => break,
-                    () = until(deadline) => break,
-                    () = pulse.answer() => {}
-                }
-                let timer = path.deadline();
-                tokio::select! {
-                    biased;
-                    () = outer.reached(Phase::Draining) => break,
-                    () = until(deadline) => break,
-                    Some(result) = delivering.join_next(), if !delivering.is_empty() => {
-                        errors.extend(failure(result, &events));
-                        if delivering.is_empty() {
+                message = messages.recv() => {
+                    let Some(message) = message else { break };
+                    let mut octets = octets_of(&message);
+                    let mut ended = path.take(message, &mut errors);
+                    // All that is there already, up to one step: large writes under load.
+                    loop {
+                        if let Some(source) = ended {
+                            roster.source_ended(source);
+                            tell(&running, &roster);
+                        }
+                        if octets >= STEP_OCTETS {
                             break;
                         }
+                        let Ok(message) = messages.try_recv() else { break };
+                        octets += octets_of(&message);
+                        ended = path.take(message, &mut errors);
                     }
-                    message = messages.recv() => {
-                        let Some(message) = message else { break };
-                        open_sources -= path.take(message, &mut errors);
-                        // All that is there already, up to one step: large writes under load.
-                        let mut octets = 0;
-                        while octets < STEP_OCTETS {
-                            let Ok(message) = messages.try_recv() else { break };
-                            octets += octets_of(&message);
-                            open_sources -= path.take(message, &mut errors);
-                        }
-                    }
-                    () = pulse.wanted() => {}
-                    () = until(timer), if !more => {}
-                    () = std::future::ready(()), if more => {}
                 }
+                () = pulse.wanted() => {}
+                () = until(timer), if !more => {}
+                () = std::future::ready(()), if more => {}
             }
         }
 
         // The end: nothing more is read, what is held goes out, sinks get what is queued.
-        if kinds.iter().any(|kind| !kind.can_wait) && !path.is_counted_out() {
-            path.last_words(&mut messages, open_sources, &mut errors).await;
+        changes.close();
+        if roster.has_live_source() && !path.is_counted_out() {
+            path.last_words(&mut messages, &mut errors).await;
         }
         drop(messages);
         tokio::select! {
             () = path.finish(&outer, deadline) => {}
             () = pulse.answer() => {}
         }
-        stop_sinks.advance(Phase::Draining);
-        let drained = async {
-            while let Some(result) = delivering.join_next().await {
-                errors.extend(failure(result, &events));
-            }
-        };
+        roster.drain();
         let limit = async {
             tokio::select! {
                 () = outer.reached(Phase::Draining) => {}
                 () = until(deadline) => {}
             }
             tokio::select! {
-                () = tokio::time::sleep(limits.drain) => {}
+                () = tokio::time::sleep(plan.limits.drain) => {}
                 () = outer.reached(Phase::Stopping) => {}
             }
         };
         let in_time = tokio::select! {
-            () = drained => true,
+            () = drained(&mut roster, &mut path, &events, &mut errors) => true,
             () = limit => false,
             () = pulse.answer() => false,
         };
         if !in_time {
-            books.disconnect_all();
-            stop_sinks.advance(Phase::Stopping);
-            let rest = async { while delivering.join_next().await.is_some() {} };
+            roster.give_up();
+            let rest = async { while roster.next_ended().await.is_some() {} };
             let _ = tokio::time::timeout(Duration::from_secs(1), rest).await;
         }
-        running.abort_all();
-        while running.join_next().await.is_some() {}
+        roster.stop_reading().await;
+        settling.abort();
+        certificates.abort();
         events.settle_all();
         let report = books.report();
-        if replay {
+        if roster.replays() {
             let failed =
                 |source: &SourceReport| Some(format!("source {}: {}", source.name, source.failed.as_ref()?));
             errors.extend(report.sources.iter().filter_map(failed));
         }
         Outcome { report, errors }
+    }
+}
+
+/// Puts a new plan in force.
+fn accept(change: Change, roster: &mut Roster, path: &mut Path, running: &Mutex<Option<Running>>) {
+    let (mut opened, done) = change;
+    roster.change_sources(&mut opened, path);
+    roster.change_sinks(&mut opened, path);
+    tell(running, roster);
+    // Who asked may be gone.
+    let _ = done.send(());
+}
+
+/// Lets the next plan know what runs.
+fn tell(running: &Mutex<Option<Running>>, roster: &Roster) {
+    *running.lock().unwrap_or_else(PoisonError::into_inner) = Some(roster.running());
+}
+
+/// A sink has ended; with what, if that was a failure.
+fn sink_ended(
+    ended: Result<(u64, Result<(), String>), JoinError>,
+    roster: &mut Roster,
+    path: &mut Path,
+    events: &Events,
+) -> Option<String> {
+    let why = match ended {
+        Ok((number, result)) => {
+            roster.sink_ended(number, path);
+            result.err()?
+        }
+        Err(error) => error.to_string(),
+    };
+    events.emit(Event::SinkFailed { why: &why });
+    Some(why)
+}
+
+/// Returns when all sinks have ended.
+async fn drained(roster: &mut Roster, path: &mut Path, events: &Events, errors: &mut Vec<String>) {
+    while let Some(ended) = roster.next_ended().await {
+        errors.extend(sink_ended(ended, roster, path, events));
     }
 }
 
@@ -479,15 +403,4 @@ fn octets_of(message: &Message) -> usize {
         Message::Packets { decoded, .. } => decoded.batch.buffer.len(),
         _ => 0,
     }
-}
-
-/// What a sink's task ended with, if that was a failure.
-fn failure(result: Result<Result<(), String>, tokio::task::JoinError>, events: &Events) -> Option<String> {
-    let why = match result {
-        Ok(Ok(())) => return None,
-        Ok(Err(why)) => why,
-        Err(error) => error.to_string(),
-    };
-    events.emit(Event::SinkFailed { why: &why });
-    Some(why)
 }

@@ -38,7 +38,7 @@ impl Ingest {
 
     /// Reads the source until it has ended or the hub stops.
     pub async fn run(self, source: Box<dyn Source>, kind: &'static SourceKind) {
-        let shutdown = self.intake.shared.shutdown.clone();
+        let shutdown = self.intake.shutdown.clone();
         let error = tokio::select! {
             error = async { match kind.habit {
                 Habit::Many => self.side_by_side(source).await,

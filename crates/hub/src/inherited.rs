@@ -10,8 +10,8 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use pcaphub_sys::{Layer, PacketSocket};
 use socket2::{SockRef, Socket};
@@ -30,7 +30,7 @@ pub enum Inherited {
 
 /// Hands out inherited sockets, and has another opener for everything else.
 pub struct WithInherited {
-    sockets: Vec<Entry>,
+    sockets: RwLock<Vec<Entry>>,
     opener: Arc<dyn Opener>,
 }
 
@@ -82,27 +82,42 @@ impl WithInherited {
             }
             Ok(Entry { socket, place, taken: AtomicBool::new(false) })
         };
-        Ok(WithInherited { sockets: sockets.into_iter().map(entry).collect::<Result<_, _>>()?, opener })
+        let sockets = sockets.into_iter().map(entry).collect::<Result<_, _>>()?;
+        Ok(WithInherited { sockets: RwLock::new(sockets), opener })
+    }
+
+    /// Closes the sockets here, and has none any more; what was handed out stays open.
+    pub fn let_go(&self) {
+        self.sockets.write().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// The endpoints for which no source and no sink has asked so far: clients who connect there wait in
     /// vain.
     pub fn unused(&self) -> Vec<String> {
         let unused = |entry: &&Entry| !entry.taken.load(Ordering::Relaxed);
-        self.sockets.iter().filter(unused).map(|entry| entry.place.to_string()).collect()
+        self.sockets().iter().filter(unused).map(|entry| entry.place.to_string()).collect()
     }
 
-    fn find(&self, wanted: &Place) -> Option<&Entry> {
-        let entry = self.sockets.iter().find(|entry| entry.place == *wanted)?;
+    fn sockets(&self) -> RwLockReadGuard<'_, Vec<Entry>> {
+        self.sockets.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A duplicate of the socket of this place, if there is one.
+    fn find(&self, wanted: &Place) -> Option<io::Result<Inherited>> {
+        let sockets = self.sockets();
+        let entry = sockets.iter().find(|entry| entry.place == *wanted)?;
         entry.taken.store(true, Ordering::Relaxed);
-        Some(entry)
+        Some(match &entry.socket {
+            Inherited::Tcp(socket) => socket.try_clone().map(Inherited::Tcp),
+            Inherited::Unix(socket) => socket.try_clone().map(Inherited::Unix),
+        })
     }
 
     /// The inherited socket in whose way it is to bind this address: one of the same port, and the wildcard
     /// in one of them.
     fn in_the_way(&self, address: SocketAddr) -> Option<SocketAddr> {
         let wildcard = |ip: IpAddr| ip.is_unspecified();
-        self.sockets.iter().find_map(|entry| match entry.place {
+        self.sockets().iter().find_map(|entry| match entry.place {
             Place::Address(there)
                 if there.port() == address.port() && (wildcard(there.ip()) || wildcard(address.ip())) =>
             {
@@ -115,8 +130,10 @@ impl WithInherited {
 
 impl Opener for WithInherited {
     fn listen_tcp(&self, address: SocketAddr) -> io::Result<TcpListener> {
-        if let Some(Entry { socket: Inherited::Tcp(socket), .. }) = self.find(&Place::Address(address)) {
-            return socket.try_clone();
+        match self.find(&Place::Address(address)) {
+            Some(Ok(Inherited::Tcp(socket))) => return Ok(socket),
+            Some(Err(error)) => return Err(error),
+            _ => {}
         }
         self.opener.listen_tcp(address).map_err(|error| match self.in_the_way(address) {
             Some(there) if error.kind() == io::ErrorKind::AddrInUse => io::Error::other(format!(
@@ -128,7 +145,8 @@ impl Opener for WithInherited {
 
     fn listen_unix(&self, path: &Path) -> io::Result<UnixListener> {
         match self.find(&Place::Path(path.to_owned())) {
-            Some(Entry { socket: Inherited::Unix(socket), .. }) => socket.try_clone(),
+            Some(Ok(Inherited::Unix(socket))) => Ok(socket),
+            Some(Err(error)) => Err(error),
             _ => self.opener.listen_unix(path),
         }
     }

@@ -5,14 +5,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use pcaphub_core::buffer::Pool;
-use pcaphub_core::filter::Filter;
+use pcaphub_core::filter::Filters;
 use pcaphub_core::format::Format;
 use pcaphub_core::interface::Interfaces;
 use pcaphub_core::linktype::LinkType;
 use pcaphub_core::repeat::Repeat;
 use pcaphub_core::shape::Shaper;
 use pcaphub_core::time::Monotonic;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 
 use crate::allowance::{Allowance, Taken};
 use crate::clock::Clock;
@@ -78,8 +78,6 @@ pub type Ticket = (Option<OwnedSemaphorePermit>, Option<Taken>);
 pub struct Shared {
     /// Where their packets go.
     pub queue: mpsc::Sender<Message>,
-    /// What stops them.
-    pub shutdown: Shutdown,
     /// What holds packets back until somebody reads.
     pub gate: Gate,
     /// Buffers.
@@ -98,8 +96,8 @@ pub struct Shared {
     pub producer_silence: Duration,
     /// Whether what the hub sends could come back to it.
     pub sends: bool,
-    /// The filters of all sinks.
-    pub filters: Arc<[Filter]>,
+    /// The filters of all sinks, which may change.
+    pub filters: watch::Receiver<Filters>,
     /// Numbers streams.
     pub next_stream: Arc<AtomicU64>,
 }
@@ -117,8 +115,10 @@ pub struct Intake {
     pub gated: bool,
     /// What each stream may have in the queue and the merge, in octets.
     pub budget: usize,
-    /// Its own filter, if it has one.
-    pub filter: Arc<[Filter]>,
+    /// Its own filter, if it has one; it may change.
+    pub filter: watch::Receiver<Filters>,
+    /// What stops this source.
+    pub shutdown: Shutdown,
     /// What is kept of its packets, counted over all its streams.
     pub shaper: Arc<Mutex<Shaper>>,
     /// How far a file that is read again and again has come.

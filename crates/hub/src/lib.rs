@@ -48,5 +48,8 @@ pub mod defaults;
 pub mod outlet;
 pub mod path;
 pub mod conflicts;
+pub mod changes;
+pub(crate) mod opening;
+pub(crate) mod roster;
 pub mod hub;
 pub mod config;

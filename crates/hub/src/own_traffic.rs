@@ -42,6 +42,38 @@ pub struct Entry {
     id: u64,
 }
 
+/// The filter of a live capture, whose text may change while it runs. The kernel runs it where it can,
+/// before anything is copied; what passes there is filtered here again.
+#[derive(Debug, Clone)]
+pub struct CaptureFilter {
+    own_traffic: OwnTraffic,
+    name: Arc<str>,
+    text: Arc<Mutex<Option<String>>>,
+}
+
+impl CaptureFilter {
+    /// That of the captures of this name.
+    pub fn new(own_traffic: OwnTraffic, name: Arc<str>, text: Option<String>) -> Self {
+        CaptureFilter { own_traffic, name, text: Arc::new(Mutex::new(text)) }
+    }
+
+    /// Its text now.
+    pub fn text(&self) -> Option<String> {
+        self.text.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Changes it. What is captured already goes on, without a filter in the kernel, until the interface is
+    /// captured again.
+    pub fn set(&self, text: Option<String>) {
+        *self.text.lock().unwrap_or_else(PoisonError::into_inner) = text;
+        let mut shared = self.own_traffic.lock();
+        for capture in shared.captures.values_mut().filter(|capture| capture.name == self.name) {
+            capture.exclusion.filter.clear();
+        }
+        shared.renew();
+    }
+}
+
 impl OwnTraffic {
     /// Nothing yet. `events` hears of captures that cannot keep everything out.
     pub fn new(events: Events) -> Self {

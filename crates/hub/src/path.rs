@@ -1,9 +1,11 @@
 //! The middle of a packet's path: from the sources' messages through the merge into every feed.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use pcaphub_core::batch::Batch;
+use pcaphub_core::feed::Ring;
+use pcaphub_core::linktype::LinkType;
 use pcaphub_core::merge::{LaneId, Merge, Order, WhenIdle};
 use pcaphub_core::stats::DropReason;
 use pcaphub_core::time::Monotonic;
@@ -29,7 +31,12 @@ pub const STEP_OCTETS: usize = 256 * 1024;
 /// Merge, feeds, and the counts of what goes through.
 pub struct Path {
     merge: Merge<Ticket>,
-    lanes: Lanes,
+    /// The sources that have not ended, by their numbers.
+    members: BTreeMap<usize, Member>,
+    /// Whose packets come out of a lane, by its slot.
+    owner: Vec<usize>,
+    /// Whether a source's lane stays while it is away.
+    sticky: bool,
     outlets: Vec<Outlet>,
     books: Books,
     events: Events,
@@ -37,67 +44,44 @@ pub struct Path {
     pulse: Pulse,
     packets_left: Option<u64>,
     early_told: u64,
-    /// For each source whose packets may be ours.
-    snowballs: Vec<Option<Snowball>>,
+    /// The first linktype that a stream told.
+    linktype: Option<LinkType>,
     /// Nothing is sent until then, to see whether a source breaks off.
     silent_until: Option<Monotonic>,
 }
 
-/// Which lane of the merge is whose.
-struct Lanes {
-    /// The lane of each source that has one stream at a time.
-    of_source: Vec<Option<LaneId>>,
-    /// The lanes of streams side by side.
-    of_stream: HashMap<u64, LaneId>,
-    /// Whose packets come out of a lane, by its slot.
-    owner: Vec<usize>,
-    /// Sources whose streams come side by side.
-    many: Vec<bool>,
-    /// Whether a source's lane stays while it is away.
-    sticky: bool,
+/// A source, as the merge sees it.
+#[derive(Debug)]
+enum Lanes {
+    /// One stream at a time, in one lane.
+    One(Option<LaneId>),
+    /// Streams side by side, each with its lane.
+    Many(HashMap<u64, LaneId>),
 }
 
-impl Lanes {
-    fn new(plan: &Plan, kinds: &[&SourceKind]) -> Self {
-        Lanes {
-            of_source: vec![None; kinds.len()],
-            of_stream: HashMap::new(),
-            owner: Vec::new(),
-            many: kinds.iter().map(|kind| kind.habit == Habit::Many).collect(),
-            sticky: plan.order == Some(Order::Exact),
-        }
-    }
+#[derive(Debug)]
+struct Member {
+    lanes: Lanes,
+    /// Where its packets may be ours.
+    snowball: Option<Snowball>,
 }
 
 impl Path {
-    /// The path of a hub; `sends` says whether what it sends could come back.
-    pub fn new(
-        plan: &Plan,
-        kinds: &[&SourceKind],
-        outlets: Vec<Outlet>,
-        books: Books,
-        events: Events,
-        clock: Clock,
-        sends: bool,
-    ) -> Self {
-        let watch = |(spec, kind): (&SourceSpec, &&SourceKind)| {
-            let may_snowball = sends && kind.habit != Habit::Once;
-            let ring = source::ring_octets(spec, &plan.limits, source::rings(&plan.sources));
-            // What is read already and waits here comes on top of it.
-            may_snowball
-                .then(|| Snowball::new(ring.unwrap_or(plan.limits.source_octets(kinds.len())) / 4 * 3))
-        };
+    /// A path without sources and feeds.
+    pub fn new(plan: &Plan, books: Books, events: Events, clock: Clock) -> Self {
         Path {
             merge: Merge::new(merge_config(plan)),
-            lanes: Lanes::new(plan, kinds),
-            outlets,
+            members: BTreeMap::new(),
+            owner: Vec::new(),
+            sticky: plan.order == Some(Order::Exact),
+            outlets: Vec::new(),
             books,
             events,
             clock,
             pulse: Pulse::default(),
             packets_left: plan.count,
             early_told: 0,
-            snowballs: plan.sources.iter().zip(kinds).map(watch).collect(),
+            linktype: None,
             silent_until: None,
         }
     }
@@ -107,59 +91,102 @@ impl Path {
         Path { pulse, ..self }
     }
 
-    /// Lanes for all sources, before any of them has said anything: none gets ahead of the others.
-    pub fn open_lanes(&mut self, plan: &Plan, kinds: &[&SourceKind]) {
-        for (index, (spec, kind)) in plan.sources.iter().zip(kinds).enumerate() {
-            if kind.habit != Habit::Many {
-                let when_idle = if source::is_all_there(spec) { WhenIdle::Wait } else { WhenIdle::Hold };
-                self.open_lane(index, None, when_idle);
-            }
+    /// A source comes in, with its lane, so that none gets ahead of it. `room` is what it can bring while
+    /// nothing of it is taken, in octets, where its packets may be ours.
+    pub fn add_source(&mut self, source: usize, spec: &SourceSpec, kind: &SourceKind, room: Option<usize>) {
+        let many = kind.habit == Habit::Many;
+        let lanes = if many { Lanes::Many(HashMap::new()) } else { Lanes::One(None) };
+        self.members.insert(source, Member { lanes, snowball: room.map(Snowball::new) });
+        if !many {
+            let when_idle = if source::is_all_there(spec) { WhenIdle::Wait } else { WhenIdle::Hold };
+            self.open_lane(source, None, when_idle);
         }
+    }
+
+    /// Whether this source has not ended.
+    pub fn has_source(&self, source: usize) -> bool {
+        self.members.contains_key(&source)
+    }
+
+    /// Whether all sources have ended.
+    pub fn has_no_source(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// Merges by what follows from this plan from now on.
+    pub fn reorder(&mut self, plan: &Plan) {
+        self.merge.reorder(merge_config(plan));
+    }
+
+    /// A feed comes in.
+    pub fn add_outlet(&mut self, outlet: Outlet) {
+        // So that clients who come before the next packet get their header.
+        self.linktype.into_iter().for_each(|linktype| outlet.feed.expect_linktype(linktype));
+        self.outlets.push(outlet);
+    }
+
+    /// A feed goes; its subscribers get what is queued, and then the end.
+    pub fn remove_outlet(&mut self, ring: &Arc<Ring>) {
+        let (gone, stay): (Vec<_>, _) =
+            self.outlets.drain(..).partition(|outlet| Arc::ptr_eq(outlet.feed.ring(), ring));
+        self.outlets = stay;
+        for mut outlet in gone {
+            outlet.abandon();
+            outlet.flush(self.clock.now());
+            outlet.feed.ring().end();
+        }
+    }
+
+    /// Exchanges a feed's filter.
+    pub fn set_filter(&mut self, ring: &Arc<Ring>, filter: Option<u32>) {
+        let its = |outlet: &&mut Outlet| Arc::ptr_eq(outlet.feed.ring(), ring);
+        self.outlets.iter_mut().filter(its).for_each(|outlet| outlet.feed.set_filter(filter));
     }
 
     fn open_lane(&mut self, source: usize, stream: Option<u64>, when_idle: WhenIdle) -> LaneId {
         // Streams of one source rank after each other, in the order in which they came.
         let rank = ((source as u64) << 40) | stream.map_or(0, |stream| stream + 1);
         let lane = self.merge.open(rank, when_idle);
-        if self.lanes.owner.len() <= lane.slot() {
-            self.lanes.owner.resize(lane.slot() + 1, source);
+        if self.owner.len() <= lane.slot() {
+            self.owner.resize(lane.slot() + 1, source);
         }
-        if let Some(owner) = self.lanes.owner.get_mut(lane.slot()) {
+        if let Some(owner) = self.owner.get_mut(lane.slot()) {
             *owner = source;
         }
-        match stream {
-            Some(stream) => drop(self.lanes.of_stream.insert(stream, lane)),
-            None => {
-                if let Some(slot) = self.lanes.of_source.get_mut(source) {
-                    *slot = Some(lane);
-                }
-            }
+        match (self.members.get_mut(&source).map(|member| &mut member.lanes), stream) {
+            (Some(Lanes::Many(lanes)), Some(stream)) => drop(lanes.insert(stream, lane)),
+            (Some(Lanes::One(slot)), _) => *slot = Some(lane),
+            _ => {}
         }
         lane
     }
 
     /// The lane of a stream, opened if it has none.
-    fn lane(&mut self, source: usize, stream: u64) -> LaneId {
-        let many = self.lanes.many.get(source).copied().unwrap_or(false);
-        let known = match many {
-            true => self.lanes.of_stream.get(&stream).copied(),
-            false => self.lanes.of_source.get(source).copied().flatten(),
+    fn lane(&mut self, source: usize, stream: u64) -> Option<LaneId> {
+        let (known, many) = match &self.members.get(&source)?.lanes {
+            Lanes::Many(lanes) => (lanes.get(&stream).copied(), true),
+            Lanes::One(lane) => (*lane, false),
         };
-        known.unwrap_or_else(|| self.open_lane(source, many.then_some(stream), WhenIdle::Hold))
+        Some(known.unwrap_or_else(|| self.open_lane(source, many.then_some(stream), WhenIdle::Hold)))
     }
 
-    /// Takes one message in; 1 if a source has ended by it.
-    pub fn take(&mut self, message: Message, errors: &mut Vec<String>) -> usize {
+    /// Takes one message in; the source that has ended by it, if one has. What comes late, of a source
+    /// that has ended, is not taken.
+    pub fn take(&mut self, message: Message, errors: &mut Vec<String>) -> Option<usize> {
         match message {
             Message::Opened { source, stream, linktype, .. } => {
-                self.lane(source, stream);
+                self.lane(source, stream)?;
                 self.books.source(source, |counts| counts.opened += 1);
                 if let Some(linktype) = linktype {
+                    self.linktype.get_or_insert(linktype);
                     self.outlets.iter().for_each(|outlet| outlet.feed.expect_linktype(linktype));
                 }
             }
             Message::Packets { source, stream, decoded, arrival, ticket } => {
                 let packets = decoded.batch.packets.len() as u64;
+                if !self.members.contains_key(&source) {
+                    return None;
+                }
                 self.books.source(source, |counts| {
                     counts.decoded += packets + decoded.filtered + decoded.dropped.total();
                     counts.filtered += decoded.filtered;
@@ -170,37 +197,51 @@ impl Path {
                 });
                 self.beware(source, &decoded.batch, arrival);
                 if packets > 0 {
-                    let lane = self.lane(source, stream);
+                    let lane = self.lane(source, stream)?;
                     self.merge.push(lane, Arc::new(decoded.batch), arrival, ticket);
                 }
             }
-            Message::Closed { source, stream } => match self.lanes.of_stream.remove(&stream) {
-                Some(lane) => self.merge.close(lane),
-                None if !self.lanes.sticky => self.close_lane(source),
+            Message::Closed { source, stream } => match self.members.get_mut(&source).map(|m| &mut m.lanes) {
+                Some(Lanes::Many(lanes)) => {
+                    if let Some(lane) = lanes.remove(&stream) {
+                        self.merge.close(lane);
+                    }
+                }
+                Some(Lanes::One(_)) => self.leave(source),
                 None => {}
             },
-            Message::Away { source } => {
-                if !self.lanes.sticky {
-                    self.close_lane(source);
-                }
-            }
+            Message::Away { source } => self.leave(source),
             Message::Ended { source, error } => {
-                self.close_lane(source);
+                let lanes = self.members.remove(&source)?.lanes;
+                match lanes {
+                    Lanes::One(lane) => lane.into_iter().for_each(|lane| self.merge.close(lane)),
+                    Lanes::Many(lanes) => lanes.into_values().for_each(|lane| self.merge.close(lane)),
+                }
                 if let Some(error) = error {
                     self.books.source(source, |counts| {
                         errors.push(format!("source {}: {error}", counts.name));
                         counts.failed = Some(error);
                     });
                 }
-                return 1;
+                return Some(source);
             }
         }
-        0
+        None
+    }
+
+    /// A source is away; it is not waited for, unless every one is.
+    fn leave(&mut self, source: usize) {
+        if !self.sticky
+            && let Some(Lanes::One(lane)) = self.members.get_mut(&source).map(|member| &mut member.lanes)
+            && let Some(lane) = lane.take()
+        {
+            self.merge.close(lane);
+        }
     }
 
     /// Looks whether a source brings back what we send.
     fn beware(&mut self, source: usize, batch: &Batch, now: Monotonic) {
-        let Some(Some(snowball)) = self.snowballs.get_mut(source) else { return };
+        let Some(Member { snowball: Some(snowball), .. }) = self.members.get_mut(&source) else { return };
         let sends = self.outlets.iter().any(|outlet| outlet.feed.ring().subscribers().0 > 0);
         match snowball.saw(batch, now, sends) {
             Advice::GoOn => {}
@@ -212,12 +253,6 @@ impl Path {
         }
     }
 
-    fn close_lane(&mut self, source: usize) {
-        if let Some(lane) = self.lanes.of_source.get_mut(source).and_then(Option::take) {
-            self.merge.close(lane);
-        }
-    }
-
     /// Publishes what the merge lets go now; whether there is more at once.
     pub fn release(&mut self) -> bool {
         self.pulse.beat();
@@ -226,7 +261,7 @@ impl Path {
             return false;
         }
         self.silent_until = None;
-        let Path { merge, lanes, outlets, books, packets_left, .. } = self;
+        let Path { merge, owner, outlets, books, packets_left, .. } = self;
         let drained = books.sources(|sources| {
             merge.drain(now, STEP_OCTETS, &mut |batch, mut run, lane| {
                 let taken = run.len() as u64;
@@ -235,8 +270,7 @@ impl Path {
                 if let Some(left) = packets_left {
                     *left -= wanted;
                 }
-                if let Some(counts) = lanes.owner.get(lane.slot()).and_then(|source| sources.get_mut(*source))
-                {
+                if let Some(counts) = owner.get(lane.slot()).and_then(|source| sources.of(*source)) {
                     counts.held = counts.held.saturating_sub(taken);
                     counts.forwarded += wanted;
                     counts.dropped.add(DropReason::Closed, taken - wanted);
@@ -306,16 +340,11 @@ impl Path {
     }
 
     /// What live captures had in their rings when the hub was told to end.
-    pub async fn last_words(
-        &mut self,
-        messages: &mut mpsc::Receiver<Message>,
-        mut open_sources: usize,
-        errors: &mut Vec<String>,
-    ) {
+    pub async fn last_words(&mut self, messages: &mut mpsc::Receiver<Message>, errors: &mut Vec<String>) {
         let limit = Instant::now() + LAST_WORDS;
-        while open_sources > 0 {
+        while !self.has_no_source() {
             match tokio::time::timeout_at(limit, messages.recv()).await {
-                Ok(Some(message)) => open_sources -= self.take(message, errors),
+                Ok(Some(message)) => drop(self.take(message, errors)),
                 _ => return,
             }
         }

@@ -6,14 +6,15 @@
 
 use std::io::{self, Read, Write};
 use std::net;
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use pcaphub_core::buffer::Pool;
 use pcaphub_core::feed::{Announcements, Ending, Feed, FeedOptions, Start, Subscriber, SubscriberSnapshot};
-use pcaphub_core::filter::{Filter, Marker};
+use pcaphub_core::filter::{Filters, Marker};
 use pcaphub_core::format::Format;
 use pcaphub_core::interface::Interfaces;
 use pcaphub_core::linktype::LinkType;
@@ -21,6 +22,7 @@ use pcaphub_core::merge::{LaneId, Merge, MergeConfig, Order, WhenIdle};
 use pcaphub_core::shape::Shaper;
 use pcaphub_core::stats::DropCounts;
 use pcaphub_sys::PeerState;
+use socket2::SockRef;
 use tokio::task::JoinSet;
 
 use crate::access::Place;
@@ -74,8 +76,8 @@ const POOLED: usize = 16 << 20;
 
 /// Files that are replayed to each client.
 pub struct Replay {
-    /// The files, in the order given.
-    pub sources: Vec<SourceSpec>,
+    /// The files, in the order given, each with its number in the books.
+    pub sources: Vec<(usize, SourceSpec)>,
     /// How a client's feed is made.
     pub feed: FeedOptions,
     /// Time, unless the operator said otherwise.
@@ -95,9 +97,33 @@ pub struct Replay {
     /// What ends it before the end of the files.
     pub shutdown: Shutdown,
     /// The filters of all sinks.
-    pub filters: Arc<[Filter]>,
+    pub filters: Filters,
     /// When a client that acknowledges nothing is dead.
     pub client_timeout: Duration,
+}
+
+/// What the next client of a listener is served: the files from their beginning, or, where there is nothing
+/// here, what the hub shares. Clones share it.
+#[derive(Clone, Default)]
+pub struct Present {
+    replay: Arc<Mutex<Option<Arc<Replay>>>>,
+}
+
+impl Present {
+    /// These files, or what the hub shares.
+    pub fn new(replay: Option<Replay>) -> Self {
+        Present { replay: Arc::new(Mutex::new(replay.map(Arc::new))) }
+    }
+
+    /// From now on, clients are served this; those who are there stay with what they have.
+    pub fn set(&self, replay: Option<Replay>) {
+        *self.replay.lock().unwrap_or_else(PoisonError::into_inner) = replay.map(Arc::new);
+    }
+
+    /// The files, if that is what clients are served.
+    pub fn present(&self) -> Option<Arc<Replay>> {
+        self.replay.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// One file while it is replayed.
@@ -112,13 +138,15 @@ struct Track {
 }
 
 impl Replay {
-    /// Serves a client on a thread of its own; `clients` has a task until it is done.
+    /// Serves a client on a thread of its own; `clients` has a task until it is done. Once `revoked` is
+    /// ready, it has to go.
     pub fn welcome<S: Client>(
         self: Arc<Self>,
         stream: io::Result<S>,
         name: String,
         place: Place,
         clients: &mut JoinSet<()>,
+        revoked: impl Future<Output = &'static str> + Send + 'static,
     ) {
         let refused = |why: &str| self.events.emit(Event::ClientRefused { client: &name, why });
         let Some(memory) = self.allowance.take(self.cost()) else {
@@ -129,6 +157,10 @@ impl Replay {
             Err(error) => return refused(&error.to_string()),
         };
         let plain = stream.is_plain();
+        let handle = match stream.socket() {
+            Ok(handle) => handle,
+            Err(error) => return refused(&error.to_string()),
+        };
         let (done, ended) = tokio::sync::oneshot::channel::<()>();
         let (replay, client) = (self.clone(), name.clone());
         let serve = move || {
@@ -142,7 +174,15 @@ impl Replay {
             drop((place, memory, done));
         };
         match std::thread::Builder::new().name("client".into()).stack_size(256 << 10).spawn(serve) {
-            Ok(_) => drop(clients.spawn(async move { drop(ended.await) })),
+            Ok(_) => drop(clients.spawn(async move {
+                let mut ended = ended;
+                tokio::select! {
+                    _ = &mut ended => return,
+                    // That it is gone already does not matter.
+                    _ = revoked => drop(SockRef::from(&handle).shutdown(net::Shutdown::Both)),
+                }
+                let _ = ended.await;
+            })),
             Err(error) => refused(&format!("cannot start a thread: {error}")),
         }
     }
@@ -230,7 +270,7 @@ impl Replay {
             let window = codec::window(path_of(spec), self.opener.as_ref());
             self.pool.size() + window
         };
-        ITS_OWN.min(4 * self.pool.size()) + self.sources.iter().map(reader).sum::<usize>()
+        ITS_OWN.min(4 * self.pool.size()) + self.sources.iter().map(|(_, spec)| reader(spec)).sum::<usize>()
     }
 
     fn feed(&self, name: &str) -> (Feed, Pen) {
@@ -313,7 +353,8 @@ impl Replay {
         });
         feed.flush(now);
         self.books.sources(|sources| {
-            for (counts, forwarded) in sources.iter_mut().zip(forwarded) {
+            for ((number, _), forwarded) in self.sources.iter().zip(forwarded) {
+                let Some(counts) = sources.of(*number) else { continue };
                 counts.forwarded += forwarded;
                 counts.held = counts.held.saturating_sub(forwarded);
             }
@@ -321,11 +362,11 @@ impl Replay {
     }
 
     fn tracks(&self, merge: &mut Merge<()>, interfaces: &Interfaces) -> io::Result<Vec<Track>> {
-        let open = |(rank, spec): (usize, &SourceSpec)| {
+        let open = |(rank, (number, spec)): (usize, &(usize, SourceSpec))| {
             let opened = open(spec, self.opener.as_ref());
             let reader = opened
                 .inspect_err(|why| self.events.emit(Event::SourceFailed { source: &spec.name, why }))?;
-            self.books.source(rank, |counts| counts.opened += 1);
+            self.books.source(*number, |counts| counts.opened += 1);
             let options = decoder_options(&spec.name, spec.named, spec.linktype);
             Ok(Track {
                 lane: merge.open(rank as u64, WhenIdle::Wait),
@@ -334,7 +375,7 @@ impl Replay {
                     .with_allowance(self.allowance.clone()),
                 own_filter: spec.filter.as_ref().and_then(|text| {
                     let filter = filter::compiled(&spec.name, text).ok()?;
-                    Some(Marker::new([filter].into(), interfaces.clone()))
+                    Some(Marker::new([filter].into_iter().collect(), interfaces.clone()))
                 }),
                 filters: Marker::new(self.filters.clone(), interfaces.clone()),
                 shaper: Shaper::new(spec.shape),
@@ -394,9 +435,9 @@ impl Replay {
         };
         if let Err(why) = result {
             self.end(track, merge);
-            let name = self.sources.get(index).map_or("", |spec| &spec.name);
+            let name = self.sources.get(index).map_or("", |(_, spec)| &spec.name);
             self.events.emit(Event::SourceFailed { source: name, why: &why });
-            self.books.source(index, |counts| counts.failed = Some(why));
+            self.books.source(self.number(index), |counts| counts.failed = Some(why));
         }
         passed_on > 0
     }
@@ -413,9 +454,14 @@ impl Replay {
         shaper.alter(&mut decoded.batch, wall_clock());
         filters.mark(&mut decoded.batch);
         for why in errors.into_iter().chain(filters.take_error()) {
-            let source = self.sources.get(index).map_or("", |spec| &spec.name);
+            let source = self.sources.get(index).map_or("", |(_, spec)| &spec.name);
             self.events.emit(Event::FilterUnfit { source, why: &why });
         }
+    }
+
+    /// The number of a file in the books.
+    fn number(&self, index: usize) -> usize {
+        self.sources.get(index).map_or(usize::MAX, |(number, _)| *number)
     }
 
     fn end(&self, track: &mut Track, merge: &mut Merge<()>) {
@@ -425,7 +471,7 @@ impl Replay {
     }
 
     fn count(&self, index: usize, decoded: &Decoded, passed_on: u64) {
-        self.books.source(index, |counts| {
+        self.books.source(self.number(index), |counts| {
             let packets = decoded.batch.packets.len() as u64;
             counts.decoded += packets + passed_on + decoded.filtered + decoded.dropped.total();
             counts.filtered += decoded.filtered;
@@ -443,7 +489,7 @@ impl Replay {
             let held = merge.held_in(track.lane).packets as u64;
             let mut closed = DropCounts::default();
             closed.add(pcaphub_core::stats::DropReason::Closed, held);
-            self.books.source(index, |counts| {
+            self.books.source(self.number(index), |counts| {
                 counts.held = counts.held.saturating_sub(held);
                 counts.dropped.merge(&closed);
             });
@@ -579,7 +625,7 @@ const CHECK: Duration = Duration::from_secs(2);
 /// A client's socket, which its thread waits for.
 pub trait Client: Write + Send + Sized + 'static {
     /// What it is made of.
-    type Socket: Read + Send + 'static;
+    type Socket: Read + Send + AsFd + 'static;
     /// The same socket, in blocking mode; a write waits for a few seconds at most.
     ///
     /// # Errors

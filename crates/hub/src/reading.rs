@@ -7,14 +7,15 @@ use std::fmt;
 use std::io::Read;
 use std::sync::Arc;
 
-use pcaphub_core::filter::{CompileError, Marker};
+use pcaphub_core::filter::{CompileError, Filters, Marker};
 use pcaphub_core::format::Format;
+use pcaphub_core::interface::Interfaces;
 use pcaphub_core::linktype::LinkType;
 use pcaphub_core::pace::Pacer;
 use pcaphub_core::stats::DropReason;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use crate::circle::{Circle, Verdict};
 use crate::clock::wall_clock;
@@ -53,8 +54,8 @@ pub struct Reading {
     /// Of a stream that may come from a hub.
     circle: Option<Circle>,
     /// Its source's filter, and those of the sinks.
-    own_filter: Option<Marker>,
-    filters: Marker,
+    own_filter: Lens,
+    filters: Lens,
     pacer: Option<Pacer>,
     announced: bool,
     released: bool,
@@ -79,9 +80,8 @@ impl Reading {
             presence,
             circle: (shared.sends && kind.is_some_and(|kind| kind.habit != Habit::Once))
                 .then(Circle::default),
-            own_filter: (!intake.filter.is_empty())
-                .then(|| Marker::new(intake.filter.clone(), shared.interfaces.clone())),
-            filters: Marker::new(shared.filters.clone(), shared.interfaces.clone()),
+            own_filter: Lens::new(intake.filter.clone(), shared.interfaces.clone()),
+            filters: Lens::new(shared.filters.clone(), shared.interfaces.clone()),
             pacer: intake.spec.pace.map(Pacer::new),
             announced: false,
             limit_told: false,
@@ -149,9 +149,8 @@ impl Reading {
         self.announce_as(Format::PcapNs, Some(linktype)).await;
         on_thread(move || {
             loop {
-                let shared = &mut self.intake.shared;
-                let last = shared.shutdown.phase() >= Phase::Draining;
-                let captured = match reader.read(&mut shared.interfaces, last) {
+                let last = self.intake.shutdown.phase() >= Phase::Draining;
+                let captured = match reader.read(&mut self.intake.shared.interfaces, last) {
                     Ok(Some(captured)) => captured,
                     Ok(None) => return End::Unwanted,
                     Err(error) => return self.broken(&error),
@@ -255,7 +254,7 @@ impl Reading {
 
     /// Leaves out what is not to be kept.
     fn shape(&mut self, decoded: &mut Decoded) {
-        if let Some(filter) = &mut self.own_filter {
+        if let Some(filter) = self.own_filter.present() {
             decoded.filtered += filter.keep(&mut decoded.batch);
             let error = filter.take_error();
             self.unfit(error);
@@ -272,7 +271,7 @@ impl Reading {
     /// Passes packets on when they are due.
     async fn paced(&mut self, mut decoded: Decoded) -> Progress {
         self.admitted().await?;
-        let (clock, shutdown) = (self.intake.shared.clock, self.intake.shared.shutdown.clone());
+        let (clock, shutdown) = (self.intake.shared.clock, self.intake.shutdown.clone());
         let batch = std::mem::take(&mut decoded.batch);
         let large = decoded.large.take();
         self.pass_on(decoded).await?;
@@ -297,10 +296,9 @@ impl Reading {
     /// Returns once somebody is there to read.
     async fn admitted(&mut self) -> Progress {
         if !self.released {
-            let shared = &self.intake.shared;
             tokio::select! {
-                () = shared.gate.passed() => self.released = true,
-                () = shared.shutdown.reached(Phase::Draining) => return Err(End::Unwanted),
+                () = self.intake.shared.gate.passed() => self.released = true,
+                () = self.intake.shutdown.reached(Phase::Draining) => return Err(End::Unwanted),
             }
         }
         Ok(())
@@ -311,11 +309,17 @@ impl Reading {
         if decoded.batch.is_empty() && counts == 0 {
             return Ok(());
         }
+        // A thread that was left behind in a read.
+        if self.intake.shutdown.phase() >= Phase::Stopping {
+            return Err(End::Unwanted);
+        }
         self.admitted().await?;
         self.intake.shaper().alter(&mut decoded.batch, wall_clock());
-        self.filters.mark(&mut decoded.batch);
-        let error = self.filters.take_error();
-        self.unfit(error);
+        if let Some(filters) = self.filters.present() {
+            filters.mark(&mut decoded.batch);
+            let error = filters.take_error();
+            self.unfit(error);
+        }
         let shared = &self.intake.shared;
         if decoded.dropped.of(DropReason::InterfaceLimit) > 0
             && !std::mem::replace(&mut self.limit_told, true)
@@ -327,7 +331,7 @@ impl Reading {
         let charge = u32::try_from(charge.min(self.intake.budget)).unwrap_or(u32::MAX);
         let ticket = tokio::select! {
             ticket = self.budget.clone().acquire_many_owned(charge) => ticket.ok(),
-            () = shared.shutdown.reached(Phase::Stopping) => return Err(End::Unwanted),
+            () = self.intake.shutdown.reached(Phase::Stopping) => return Err(End::Unwanted),
         };
         let ticket = (ticket, decoded.large.take());
         let message = Message::Packets {
@@ -338,6 +342,31 @@ impl Reading {
             ticket,
         };
         shared.queue.send(message).await.map_err(|_| End::Unwanted)
+    }
+}
+
+/// Filters that may change, as one stream runs them.
+struct Lens {
+    filters: watch::Receiver<Filters>,
+    interfaces: Interfaces,
+    marker: Option<Marker>,
+    /// Nothing was made of them yet.
+    fresh: bool,
+}
+
+impl Lens {
+    fn new(filters: watch::Receiver<Filters>, interfaces: Interfaces) -> Self {
+        Lens { filters, interfaces, marker: None, fresh: true }
+    }
+
+    /// Those that hold now, if there are any.
+    fn present(&mut self) -> Option<&mut Marker> {
+        // That nobody can change them any more changes nothing.
+        if std::mem::take(&mut self.fresh) || self.filters.has_changed().unwrap_or(false) {
+            let filters = self.filters.borrow_and_update().clone();
+            self.marker = (!filters.is_empty()).then(|| Marker::new(filters, self.interfaces.clone()));
+        }
+        self.marker.as_mut()
     }
 }
 

@@ -25,13 +25,15 @@ pub struct Shutdown {
     phase: watch::Receiver<Phase>,
     // Keeps the channel open when the trigger is gone.
     _trigger: Trigger,
+    /// What stops more than this.
+    whole: Option<Box<Shutdown>>,
 }
 
 /// A trigger and what it stops.
 pub fn shutdown() -> (Trigger, Shutdown) {
     let (sender, receiver) = watch::channel(Phase::Running);
     let trigger = Trigger { phase: sender };
-    (trigger.clone(), Shutdown { phase: receiver, _trigger: trigger })
+    (trigger.clone(), Shutdown { phase: receiver, _trigger: trigger, whole: None })
 }
 
 impl Trigger {
@@ -48,13 +50,42 @@ impl Trigger {
 impl Shutdown {
     /// How far it is.
     pub fn phase(&self) -> Phase {
-        *self.phase.borrow()
+        let own = *self.phase.borrow();
+        self.whole.as_ref().map_or(own, |whole| own.max(whole.phase()))
     }
 
     /// Returns once `phase` is reached.
     pub async fn reached(&self, phase: Phase) {
         let mut receiver = self.phase.clone();
         // The sender lives as long as `self`; an error cannot occur.
-        let _ = receiver.wait_for(|now| *now >= phase).await;
+        let own = receiver.wait_for(|now| *now >= phase);
+        match &self.whole {
+            None => drop(own.await),
+            Some(whole) => tokio::select! {
+                _ = own => {}
+                () = Box::pin(whole.reached(phase)) => {}
+            },
+        }
+    }
+
+    /// For a part of what this stops, which can also be stopped alone.
+    pub fn part(&self) -> (Trigger, Shutdown) {
+        let (trigger, part) = shutdown();
+        (trigger, Shutdown { whole: Some(Box::new(self.clone())), ..part })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_stops_alone_or_with_the_whole() {
+        let (whole, shutdown) = shutdown();
+        let (part, stopped) = shutdown.part();
+        part.advance(Phase::Draining);
+        assert_eq!((stopped.phase(), shutdown.phase()), (Phase::Draining, Phase::Running));
+        whole.advance(Phase::Stopping);
+        assert_eq!(stopped.phase(), Phase::Stopping);
     }
 }

@@ -32,6 +32,19 @@ pub struct SourceCounts {
     pub failed: Option<String>,
 }
 
+impl SourceCounts {
+    fn add(&mut self, other: &SourceCounts) {
+        self.decoded += other.decoded;
+        self.octets += other.octets;
+        self.forwarded += other.forwarded;
+        self.filtered += other.filtered;
+        self.held += other.held;
+        self.dropped.merge(&other.dropped);
+        self.anomalies.merge(&other.anomalies);
+        self.opened += other.opened;
+    }
+}
+
 /// The books of a hub; clones are handles on the same ones.
 #[derive(Debug, Clone, Default)]
 pub struct Books {
@@ -40,10 +53,32 @@ pub struct Books {
 
 #[derive(Debug, Default)]
 struct Shared {
-    sources: Vec<SourceCounts>,
+    /// By their numbers, which are given once.
+    sources: BTreeMap<usize, SourceCounts>,
+    /// All that were taken away while the hub ran.
+    removed: Option<SourceCounts>,
     rings: Vec<Arc<Ring>>,
     departed: Departed,
     early: u64,
+}
+
+/// The counts of all sources.
+pub struct Ledger<'a> {
+    sources: &'a mut BTreeMap<usize, SourceCounts>,
+    removed: Option<&'a mut SourceCounts>,
+}
+
+impl Ledger<'_> {
+    /// Those of a source; of one that was taken away, the sum of all of those.
+    pub fn of(&mut self, source: usize) -> Option<&mut SourceCounts> {
+        self.sources.get_mut(&source).or(self.removed.as_deref_mut())
+    }
+}
+
+impl Shared {
+    fn ledger(&mut self) -> Ledger<'_> {
+        Ledger { sources: &mut self.sources, removed: self.removed.as_mut() }
+    }
 }
 
 /// Sums over private hubs that are gone.
@@ -57,27 +92,39 @@ struct Departed {
 }
 
 impl Books {
-    /// Books for sources of these names.
-    pub fn new(sources: impl Iterator<Item = String>) -> Self {
-        let sources = sources.map(|name| SourceCounts { name, ..SourceCounts::default() }).collect();
-        Books { shared: Arc::new(Mutex::new(Shared { sources, ..Shared::default() })) }
+    /// Begins the books of a source.
+    pub fn add_source(&self, source: usize, name: String) {
+        self.lock().sources.insert(source, SourceCounts { name, ..SourceCounts::default() });
+    }
+
+    /// A source was taken away: its counts stay in the sum of those.
+    pub fn retire_source(&self, source: usize) {
+        let mut shared = self.lock();
+        let Some(counts) = shared.sources.remove(&source) else { return };
+        let none = || SourceCounts { name: "removed".into(), ..SourceCounts::default() };
+        shared.removed.get_or_insert_with(none).add(&counts);
     }
 
     /// The name of source number `source`.
     pub fn name(&self, source: usize) -> String {
-        self.lock().sources.get(source).map(|counts| counts.name.clone()).unwrap_or_default()
+        self.lock().sources.get(&source).map(|counts| counts.name.clone()).unwrap_or_default()
+    }
+
+    /// Whether source number `source` ended in an error.
+    pub fn has_failed(&self, source: usize) -> bool {
+        self.lock().sources.get(&source).is_some_and(|counts| counts.failed.is_some())
     }
 
     /// Changes the counts of source number `source` as one step.
     pub fn source(&self, source: usize, change: impl FnOnce(&mut SourceCounts)) {
-        if let Some(counts) = self.lock().sources.get_mut(source) {
+        if let Some(counts) = self.lock().ledger().of(source) {
             change(counts);
         }
     }
 
     /// Changes several sources' counts as one step.
-    pub fn sources<R>(&self, change: impl FnOnce(&mut [SourceCounts]) -> R) -> R {
-        change(&mut self.lock().sources)
+    pub fn sources<R>(&self, change: impl FnOnce(&mut Ledger<'_>) -> R) -> R {
+        change(&mut self.lock().ledger())
     }
 
     /// Takes a feed's ring into the books.
@@ -109,7 +156,7 @@ impl Books {
     pub fn report(&self) -> Report {
         let shared = self.lock();
         let mut report = Report {
-            sources: shared.sources.iter().map(SourceReport::from).collect(),
+            sources: shared.sources.values().chain(&shared.removed).map(SourceReport::from).collect(),
             subscribers: Vec::new(),
             departed: SubscriberReport::default(),
             clients: 0,
@@ -161,7 +208,7 @@ impl Departed {
 /// All counts of a hub at one moment; `--stats json` prints it.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
-    /// One per source, in the order given.
+    /// One per source, in the order given; one more, `removed`, for all that were taken away while the hub ran.
     pub sources: Vec<SourceReport>,
     /// One per subscriber that is there.
     pub subscribers: Vec<SubscriberReport>,

@@ -144,7 +144,7 @@ pub fn to_writer(pen: &mut Pen, target: &mut dyn Target, when_full: WhenFull, on
             Err(error) => {
                 let hopeless = when_full == WhenFull::Fail
                     || error.kind() != io::ErrorKind::StorageFull
-                    || pen.subscriber().ring().has_ended();
+                    || pen.subscriber().has_ended();
                 let cut = target.take_back(pen);
                 if hopeless || cut.is_err() {
                     pen.lay_down();
@@ -181,7 +181,7 @@ pub fn to_writer(pen: &mut Pen, target: &mut dyn Target, when_full: WhenFull, on
 /// Until it is time to try again.
 fn wait_for_room(pen: &mut Pen, when_full: WhenFull) {
     let until = Instant::now() + TRY;
-    while Instant::now() < until && !pen.subscriber().ring().has_ended() {
+    while Instant::now() < until && !pen.subscriber().has_ended() {
         match when_full {
             WhenFull::Forfeit => pen.forfeit(),
             _ => pen.rest(0),

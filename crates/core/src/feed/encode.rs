@@ -37,8 +37,8 @@ pub struct FeedOptions {
     pub dedup_packets: usize,
     /// MAC addresses of packets that become Ethernet.
     pub addresses: Addresses,
-    /// Which of the hub's filters its packets must match; see [`Batch::matches`].
-    pub filter: Option<usize>,
+    /// Which of the hub's filters its packets must match, by its number; see [`Batch::mark_of`].
+    pub filter: Option<u32>,
     /// What is kept of them.
     pub shape: Shape,
     /// A chunk is published at the latest when it has this many octets: [`CHUNK_OCTETS`], or less
@@ -79,7 +79,9 @@ pub struct Feed {
     dropped: DropCounts,
     mismatched: Option<LinkType>,
     addresses: Addresses,
-    filter: Option<usize>,
+    filter: Option<u32>,
+    /// The filter before that, for packets that were marked when it was the one.
+    earlier: Option<Option<u32>>,
     shaper: Shaper,
     wall_clock: Timestamp,
 }
@@ -114,6 +116,7 @@ impl Feed {
             mismatched: None,
             addresses: options.addresses,
             filter: options.filter,
+            earlier: None,
             shaper: Shaper::new(options.shape),
             wall_clock: Timestamp::ZERO,
         }
@@ -165,9 +168,11 @@ impl Feed {
         if self.takes_all() {
             return self.push_run(batch, run, now);
         }
+        let filter = self.filter_of(batch);
+        let mark = filter.and_then(|number| batch.mark_of(number));
         let mut start = run.start;
         for index in run.clone() {
-            let matches = self.filter.is_none_or(|filter| batch.matches(index, filter));
+            let matches = filter.is_none() || mark.is_some_and(|mark| batch.is_marked(index, mark));
             if !matches || !self.shaper.keeps() {
                 self.push_run(batch, start..index, now);
                 start = index + 1;
@@ -210,6 +215,22 @@ impl Feed {
         }
         if self.octets.len() >= self.chunk_octets {
             self.flush(now);
+        }
+    }
+
+    /// Exchanges its filter, for packets that are marked with the new one; `None` takes all.
+    pub fn set_filter(&mut self, filter: Option<u32>) {
+        if filter != self.filter {
+            self.earlier = Some(std::mem::replace(&mut self.filter, filter));
+        }
+    }
+
+    /// The filter for the packets of a batch, which may have been on its way when that changed.
+    fn filter_of(&self, batch: &Batch) -> Option<u32> {
+        let marked = |filter: &Option<u32>| filter.is_none_or(|number| batch.mark_of(number).is_some());
+        match self.earlier {
+            Some(earlier) if !marked(&self.filter) && marked(&earlier) => earlier,
+            _ => self.filter,
         }
     }
 

@@ -160,12 +160,7 @@ impl World {
                     return false;
                 }
                 self.peers[n] = Some(Peer {
-                    subscriber: Subscriber::join_group(
-                        &self.ring,
-                        "peer".into(),
-                        Start::Next,
-                        n as u64 + 1,
-                    ),
+                    subscriber: Subscriber::join_group(&self.ring, "peer".into(), Start::Next, n as u64 + 1),
                     hand: VecDeque::new(),
                     taking: Waiting::default(),
                     dismissal: Waiting::default(),

@@ -84,7 +84,14 @@ impl Model {
         let options = RingOptions { format: Format::PcapNg, capacity_octets: 4000, on_slow, history };
         let ring = Ring::new(options);
         ring.set_linktype(LinkType::ETHERNET);
-        Model { ring, joined: 0, packets: Vec::new(), peers: Vec::new(), now: Monotonic::default(), largest: 0 }
+        Model {
+            ring,
+            joined: 0,
+            packets: Vec::new(),
+            peers: Vec::new(),
+            now: Monotonic::default(),
+            largest: 0,
+        }
     }
 
     fn run(&mut self, step: &Step) {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::compile::CompileError;
 use super::expression::Filter;
 use super::program::Program;
+use super::set::Filters;
 use crate::batch::Batch;
 use crate::interface::{Interface, Interfaces};
 use crate::linktype::LinkType;
@@ -14,7 +15,8 @@ use crate::packet::Packet;
 /// Runs some filters over batches of one stream.
 #[derive(Debug)]
 pub struct Marker {
-    filters: Arc<[Filter]>,
+    filters: Filters,
+    numbers: Arc<[u32]>,
     interfaces: Interfaces,
     known: Vec<Arc<Interface>>,
     /// The programs of each linktype that was met, in the filters' order.
@@ -30,8 +32,9 @@ const WORD: usize = 64;
 
 impl Marker {
     /// `interfaces` is the hub's table, which knows the packets' linktypes.
-    pub fn new(filters: Arc<[Filter]>, interfaces: Interfaces) -> Self {
-        Marker { filters, interfaces, known: Vec::new(), programs: Vec::new(), error: None }
+    pub fn new(filters: Filters, interfaces: Interfaces) -> Self {
+        let numbers = filters.numbers();
+        Marker { filters, numbers, interfaces, known: Vec::new(), programs: Vec::new(), error: None }
     }
 
     /// Why a filter cannot be run for a linktype that was met; each is told once.
@@ -57,6 +60,7 @@ impl Marker {
             }
         }
         batch.marks = marks;
+        batch.marked_by = Some(self.numbers.clone());
     }
 
     /// Keeps of a batch the packets that match the first filter; how many others there were.
@@ -156,11 +160,14 @@ mod tests {
         let (mut marker, ids) = marker(&texts);
         let mut batch = batch(ids[0]);
         marker.mark(&mut batch);
-        for packet in 0..100 {
-            for filter in 0..70 {
-                assert_eq!(batch.matches(packet, filter), packet == filter, "{packet} {filter}");
+        for filter in 0..70 {
+            let number = marker.filters.number(&filter.to_string()).unwrap();
+            let mark = batch.mark_of(number).unwrap();
+            for packet in 0..100 {
+                assert_eq!(batch.is_marked(packet, mark), packet == filter, "{packet} {filter}");
             }
         }
+        assert_eq!(batch.mark_of(1000), None);
         assert!(marker.take_error().is_none());
     }
 
@@ -169,10 +176,25 @@ mod tests {
         let (mut marker, ids) = marker(&["3".to_owned()]);
         let mut batch = batch(ids[1]);
         marker.mark(&mut batch);
-        assert!((0..100).all(|packet| !batch.matches(packet, 0)));
+        assert!((0..100).all(|packet| !batch.is_marked(packet, 0)));
         assert_eq!(marker.take_error().as_deref(), Some(&CompileError::UnknownLinkType(LinkType::RAW)));
         marker.mark(&mut batch);
         assert!(marker.take_error().is_none());
+    }
+
+    #[test]
+    fn a_filter_keeps_its_number_while_others_come_and_go() {
+        let set = |texts: &[&str], before: &Filters| {
+            before.renewed(texts.iter().filter_map(|text| Filter::new(*text, 0, Arc::new(FirstOctet)).ok()))
+        };
+        let first = set(&["1", "2"], &Filters::default());
+        let second = set(&["3", "2", "3"], &first);
+        assert_eq!(second.len(), 2);
+        assert_eq!(second.number("2"), first.number("2"));
+        assert_eq!(second.number("1"), None);
+        let third = set(&["1"], &second);
+        let known: Vec<_> = first.numbers().iter().chain(&*second.numbers()).copied().collect();
+        assert!(!known.contains(&third.number("1").unwrap()), "a number is not given twice");
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod program;
 mod run;
 mod compile;
 mod expression;
+mod set;
 mod mark;
 
 #[cfg(test)]
@@ -21,3 +22,4 @@ pub use expression::{Filter, MAX_LINKTYPES};
 pub use instruction::{Instruction, code};
 pub use mark::Marker;
 pub use program::{MAX_INSTRUCTIONS, Program, ProgramError, ProgramErrorKind};
+pub use set::Filters;

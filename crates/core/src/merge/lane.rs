@@ -76,6 +76,11 @@ impl<T> Lane<T> {
         self.queue.is_empty()
     }
 
+    /// How many batches are queued.
+    pub(super) fn batches(&self) -> usize {
+        self.queue.len()
+    }
+
     /// The place of its head among the lanes.
     pub(super) fn place(&self) -> u128 {
         if self.is_empty() { NOWHERE } else { place(self.head.key, self.rank) }

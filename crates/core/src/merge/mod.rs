@@ -189,6 +189,28 @@ impl<T> Merge<T> {
         }
     }
 
+    /// Goes on by another rule. Lanes stay as they are; what is queued goes out by the new rule.
+    pub fn reorder(&mut self, config: MergeConfig) {
+        let (before, now) = (self.config.order, config.order);
+        self.config = config;
+        if (before == Order::Arrival) == (now == Order::Arrival) {
+            return;
+        }
+        self.arrivals.clear();
+        let mut queued: Vec<_> = self.lanes.iter().filter(|lane| !lane.is_empty()).collect();
+        queued.sort_by_key(|lane| lane.place());
+        for lane in queued {
+            let slot = lane.id.slot;
+            match now {
+                Order::Arrival => self.arrivals.extend(std::iter::repeat_n(slot, lane.batches())),
+                _ => self.tournament.set(slot, lane.place()),
+            }
+        }
+        if now == Order::Arrival {
+            self.tournament = Tournament::new();
+        }
+    }
+
     /// A new lane. Of packets with equal keys, those of the lane with the smaller `rank` go first.
     pub fn open(&mut self, rank: u64, when_idle: WhenIdle) -> LaneId {
         let when_idle = if self.config.order == Order::Exact { WhenIdle::Wait } else { when_idle };

@@ -78,7 +78,7 @@ impl Dialled {
                     return Err(format!("{}: {error}", self.spec.name));
                 }
                 // Nothing new will come: to start it again would only undo what it did.
-                Ok((_, Some(failed))) if self.is_command() && pen.subscriber().ring().has_ended() => {
+                Ok((_, Some(failed))) if self.is_command() && pen.subscriber().has_ended() => {
                     return Err(format!("{}: {failed}", self.spec.name));
                 }
                 Ok((_, Some(failed))) => failed,

@@ -78,7 +78,7 @@ impl Due {
         let mut due = Due {
             packets: self.packets,
             delivered: self.delivered,
-            dropped: self.dropped.clone(),
+            dropped: self.dropped,
             ..Due::default()
         };
         let mut lost = false;

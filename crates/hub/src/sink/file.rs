@@ -61,10 +61,11 @@ pub(super) fn open_stdout(spec: &SinkSpec, _: &Opening) -> Result<Box<dyn Sink>,
 
 impl Sink for Writing {
     fn run(mut self: Box<Self>, context: Context) -> Pending<'static, Result<(), String>> {
-        let pen = context.replay.is_none().then(|| context.join(&self.name));
+        let replay = context.replay.present();
+        let pen = replay.is_none().then(|| context.join(&self.name));
         let (done, ended) = tokio::sync::oneshot::channel();
         let deliver = move || {
-            let left = match (&context.replay, pen) {
+            let left = match (&replay, pen) {
                 (Some(replay), _) => {
                     replay.pipe_to(&self.name, &mut Single(self.writer.as_mut()), WhenFull::Fail, &mut |_| {})
                 }

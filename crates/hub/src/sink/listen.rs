@@ -1,6 +1,8 @@
 //! Sinks that clients connect to: `tcp-listen://`, `tls-listen://` and `unix-listen:`.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use pcaphub_core::linktype::LinkType;
@@ -8,7 +10,7 @@ use tokio::net::{TcpStream, UnixListener, UnixStream};
 use tokio::task::JoinSet;
 
 use super::{Context, Opening, Sink, SinkError};
-use crate::access::{self, Access, Listeners, Place};
+use crate::access::{self, Access, Controls, Listeners, LiveAccess, Place, UnixSocket};
 use crate::deliver::{Care, Greeting, Peer, Writer, is_speaking_tls, to_peer};
 use crate::endpoint::Scheme;
 use crate::event::Event;
@@ -20,8 +22,8 @@ use crate::source::Pending;
 use crate::tls::{self, Accepted, Handshakes};
 
 struct Tcp {
-    listeners: Listeners,
-    access: Access,
+    listeners: Arc<Listeners>,
+    access: LiveAccess,
     /// Set for `tls-listen://`.
     tls: Option<tls::Server>,
 }
@@ -46,6 +48,7 @@ pub(super) fn open_tcp(spec: &SinkSpec, opening: &Opening) -> Result<Box<dyn Sin
             opening.events.emit(Event::OpenToAll { address: &address.to_string() });
         }
     }
+    let (listeners, access) = (Arc::new(listeners), LiveAccess::new(access));
     Ok(Box::new(Tcp { listeners, access, tls: server }))
 }
 
@@ -68,13 +71,13 @@ impl Sink for Tcp {
                         match &self.tls {
                             Some(server) => handshakes.begin(stream, peer, server.config()),
                             None => if let Some(place) = admit(&context, peer, &peer.to_string()).await {
-                                welcome_tcp(stream, peer, place, &context, &mut clients);
+                                self.welcome_tcp(stream, peer, place, &context, &mut clients);
                             }
                         }
                     }
                     Some(accepted) = handshakes.next() => {
                         if let Some(place) = admit(&context, accepted.peer, &accepted.shown()).await {
-                            welcome_tls(accepted, place, &context, &mut clients);
+                            self.welcome_tls(accepted, place, &context, &mut clients);
                         }
                     }
                     Some(_) = clients.join_next() => {}
@@ -89,6 +92,11 @@ impl Sink for Tcp {
 
     fn listening(&self) -> Vec<SocketAddr> {
         self.listeners.addresses()
+    }
+
+    fn controls(&self) -> Controls {
+        let (access, sockets) = (self.access.clone(), self.listeners.clone());
+        Controls { access: Some(access), sockets: Some(sockets), capture: None }
     }
 }
 
@@ -133,59 +141,68 @@ async fn admit(context: &Context, peer: SocketAddr, client: &str) -> Option<Plac
     admitted.inspect_err(refused).ok()
 }
 
-fn welcome_tcp(
-    stream: TcpStream,
-    peer: SocketAddr,
-    place: Place,
-    context: &Context,
-    clients: &mut JoinSet<()>,
-) {
-    let name = peer.to_string();
-    if let Some(replay) = &context.replay {
-        replay.clone().welcome(stream.into_std(), name, place, clients);
-        return;
+impl Tcp {
+    /// Ready once a peer may no longer be connected.
+    fn revoked(&self, peer: SocketAddr) -> impl Future<Output = &'static str> + Send + 'static {
+        let access = self.access.clone();
+        async move { access.revoked(peer.ip()).await }
     }
-    let mut pen = context.join(&name);
-    let context = context.clone();
-    clients.spawn(async move {
-        let mut stream = stream;
-        let (reader, mut writer) = stream.split();
-        let left = serve(&mut pen, &name, reader, &mut writer, &context).await;
-        let unacknowledged = pcaphub_sys::unacknowledged(writer.as_ref()).unwrap_or(0);
-        farewell_to(&pen, &name, &left, unacknowledged, &context);
-        drop(place);
-    });
-}
 
-fn welcome_tls(accepted: Accepted, place: Place, context: &Context, clients: &mut JoinSet<()>) {
-    let (name, most) = (accepted.shown(), context.limits.encrypted_octets());
-    if let Some(replay) = &context.replay {
-        let (socket, connection) = accepted.stream.into_inner();
-        let stream = socket.into_std().map(|socket| tls::Blocking::new(socket, connection, most));
-        replay.clone().welcome(stream, name, place, clients);
-        return;
+    fn welcome_tcp(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        place: Place,
+        context: &Context,
+        clients: &mut JoinSet<()>,
+    ) {
+        let (name, revoked) = (peer.to_string(), self.revoked(peer));
+        if let Some(replay) = context.replay.present() {
+            replay.welcome(stream.into_std(), name, place, clients, revoked);
+            return;
+        }
+        let mut pen = context.join(&name);
+        let context = context.clone();
+        clients.spawn(async move {
+            let mut stream = stream;
+            let (reader, mut writer) = stream.split();
+            let left = serve_until(revoked, &mut pen, &name, reader, &mut writer, &context).await;
+            let unacknowledged = pcaphub_sys::unacknowledged(writer.as_ref()).unwrap_or(0);
+            farewell_to(&pen, &name, &left, unacknowledged, &context);
+            drop(place);
+        });
     }
-    let mut pen = context.join(&name);
-    let context = context.clone();
-    clients.spawn(async move {
-        let (reader, mut writer) = tls::split(accepted.stream.into(), most);
-        let left = serve(&mut pen, &name, reader, &mut writer, &context).await;
-        farewell_to(&pen, &name, &left, writer.unacknowledged(), &context);
-        drop(place);
-    });
+
+    fn welcome_tls(&self, accepted: Accepted, place: Place, context: &Context, clients: &mut JoinSet<()>) {
+        let (name, most) = (accepted.shown(), context.limits.encrypted_octets());
+        let revoked = self.revoked(accepted.peer);
+        if let Some(replay) = context.replay.present() {
+            let (socket, connection) = accepted.stream.into_inner();
+            let stream = socket.into_std().map(|socket| tls::Blocking::new(socket, connection, most));
+            replay.welcome(stream, name, place, clients, revoked);
+            return;
+        }
+        let mut pen = context.join(&name);
+        let context = context.clone();
+        clients.spawn(async move {
+            let (reader, mut writer) = tls::split(accepted.stream.into(), most);
+            let left = serve_until(revoked, &mut pen, &name, reader, &mut writer, &context).await;
+            farewell_to(&pen, &name, &left, writer.unacknowledged(), &context);
+            drop(place);
+        });
+    }
 }
 
 struct Unix {
-    listener: UnixListener,
-    path: std::path::PathBuf,
+    socket: Arc<UnixSocket>,
 }
 
 pub(super) fn open_unix(spec: &SinkSpec, opening: &Opening) -> Result<Box<dyn Sink>, SinkError> {
-    let path = std::path::PathBuf::from(&spec.endpoint.address);
+    let path = PathBuf::from(&spec.endpoint.address);
     let listener = opening.opener.listen_unix(&path).and_then(UnixListener::from_std);
     let listener = listener.map_err(|error| SinkError::io(spec, "cannot listen", &error))?;
     opening.events.emit(Event::Listening { address: &spec.endpoint.to_string(), role: "clients" });
-    Ok(Box::new(Unix { listener, path }))
+    Ok(Box::new(Unix { socket: Arc::new(UnixSocket::new(listener, path)) }))
 }
 
 impl Sink for Unix {
@@ -195,9 +212,9 @@ impl Sink for Unix {
             let mut number = 0u64;
             loop {
                 tokio::select! {
-                    stream = accept_unix(&self.listener, &context) => {
+                    stream = accept_unix(&self.socket.listener, &context) => {
                         number += 1;
-                        let name = format!("unix:{}#{number}", self.path.display());
+                        let name = format!("unix:{}#{number}", self.socket.path.display());
                         match place(&context, None).await {
                             Ok(place) => welcome_unix(stream, name, place, &context, &mut clients),
                             Err(full) => {
@@ -210,10 +227,15 @@ impl Sink for Unix {
                     () = context.shutdown.reached(Phase::Draining) => break,
                 }
             }
-            let _ = context.opener.remove_unix(&self.path);
+            self.socket.remove(context.opener.as_ref());
+            drop(self);
             farewell(clients, &context).await;
             Ok(())
         })
+    }
+
+    fn controls(&self) -> Controls {
+        Controls { sockets: Some(self.socket.clone()), ..Controls::default() }
     }
 }
 
@@ -224,8 +246,8 @@ fn welcome_unix(
     context: &Context,
     clients: &mut JoinSet<()>,
 ) {
-    if let Some(replay) = &context.replay {
-        replay.clone().welcome(stream.into_std(), name, place, clients);
+    if let Some(replay) = context.replay.present() {
+        replay.welcome(stream.into_std(), name, place, clients, std::future::pending());
         return;
     }
     let mut pen = context.join(&name);
@@ -237,6 +259,28 @@ fn welcome_unix(
         farewell_to(&pen, &name, &left, 0, &context);
         drop(place);
     });
+}
+
+/// One client, from its header to its end, or until it may no longer be connected.
+async fn serve_until<R, W>(
+    revoked: impl Future<Output = &'static str>,
+    pen: &mut Pen,
+    name: &str,
+    reader: R,
+    writer: &mut W,
+    context: &Context,
+) -> Left
+where
+    R: Peer,
+    W: Writer,
+{
+    tokio::select! {
+        left = serve(pen, name, reader, writer, context) => left,
+        why = revoked => {
+            pen.lay_down();
+            Left::Peer(std::io::Error::other(why))
+        }
+    }
 }
 
 /// One client, from its header to its end.

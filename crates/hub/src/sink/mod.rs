@@ -19,7 +19,7 @@ use pcaphub_core::format::Format;
 use pcaphub_core::linktype::LinkType;
 use thiserror::Error;
 
-use crate::access::Clients;
+use crate::access::{Clients, Controls};
 use crate::clock::Clock;
 use crate::endpoint::{Endpoint, Scheme};
 use crate::event::Events;
@@ -29,7 +29,7 @@ use crate::opener::Opener;
 use crate::own_traffic::OwnTraffic;
 use crate::pen::Pen;
 use crate::plan::{self, Injection, Key, PlanError, Reading, Reconnect, SinkSpec, TlsOptions};
-use crate::private::Replay;
+use crate::private::Present;
 use crate::shutdown::Shutdown;
 use crate::source::{Pending, SHAPING, shape};
 use crate::tls::TlsReloader;
@@ -74,8 +74,10 @@ pub struct Context {
     pub own_traffic: OwnTraffic,
     /// What the hub was told, which ends what is paced at once.
     pub told: Shutdown,
-    /// Set where every client gets the files from their beginning.
-    pub replay: Option<Arc<Replay>>,
+    /// Whether every client gets the files from their beginning.
+    pub replay: Present,
+    /// What its subscribers have in common, of all sinks'.
+    pub group: u64,
 }
 
 impl Context {
@@ -85,7 +87,7 @@ impl Context {
             History::None => Start::Next,
             _ => Start::History(self.clock.now()),
         };
-        let subscriber = Subscriber::join(&self.ring, name.into(), start);
+        let subscriber = Subscriber::join_group(&self.ring, name.into(), start, self.group);
         self.gate.open();
         Pen::new(subscriber, self.interfaces.clone())
     }
@@ -100,6 +102,11 @@ pub trait Sink: Send {
     /// Where it listens, if it does so at addresses.
     fn listening(&self) -> Vec<SocketAddr> {
         Vec::new()
+    }
+
+    /// What can be done about it while it runs.
+    fn controls(&self) -> Controls {
+        Controls::default()
     }
 }
 

@@ -1,25 +1,29 @@
 //! Sockets that producers connect to: `tcp-listen://`, `tls-listen://` and `unix-listen:`.
 
+use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{self, Poll};
 use std::time::Duration;
 
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::UnixListener;
 
 use super::{Context, OpenError, Opened, Pending, Reader, Source, SourceError};
-use crate::access::{self, Access, Clients, Listeners};
+use crate::access::{self, Access, Clients, Controls, Listeners, LiveAccess, UnixSocket};
 use crate::endpoint::Endpoint;
 use crate::endpoint::Scheme;
 use crate::event::{Event, Events};
-use crate::opener::set_keepalive;
+use crate::opener::{Opener, set_keepalive};
 use crate::plan::{self, Reading, SourceSpec};
 use crate::tls::{self, Accepted, Handshakes};
 
 struct Tcp {
     name: Arc<str>,
     named: bool,
-    listeners: Listeners,
-    access: Access,
+    listeners: Arc<Listeners>,
+    access: LiveAccess,
     producers: Clients,
     keepalive: Duration,
     events: Events,
@@ -47,8 +51,8 @@ pub(super) fn open_tcp(spec: &SourceSpec, context: &Context) -> Result<Box<dyn S
     Ok(Box::new(Tcp {
         name: spec.name.clone(),
         named: spec.named,
-        listeners,
-        access,
+        listeners: Arc::new(listeners),
+        access: LiveAccess::new(access),
         producers: Clients::producers(&context.limits),
         keepalive: context.limits.keepalive,
         events: context.events.clone(),
@@ -57,7 +61,11 @@ pub(super) fn open_tcp(spec: &SourceSpec, context: &Context) -> Result<Box<dyn S
     }))
 }
 
-fn access_of(endpoint: &Endpoint) -> Result<Access, String> {
+/// Who may connect to an endpoint.
+///
+/// # Errors
+/// A value that cannot be read.
+pub(crate) fn access_of(endpoint: &Endpoint) -> Result<Access, String> {
     let keys =
         super::SOURCES.iter().find(|kind| kind.scheme == endpoint.scheme).map_or(&[][..], |kind| kind.keys);
     let read = || {
@@ -83,6 +91,12 @@ impl Tcp {
         Some(Opened { place: Some(place), ..Opened::new(reader(), name) })
     }
 
+    /// A producer's stream, which ends when its address may no longer connect.
+    fn revocable<S>(&self, peer: SocketAddr, stream: S) -> Revocable<S> {
+        let access = self.access.clone();
+        Revocable { stream, revoked: Box::pin(async move { access.revoked(peer.ip()).await }) }
+    }
+
     fn secured(&self, accepted: Accepted) -> Option<Opened> {
         // By address, not by port: a producer that comes back finds its interfaces.
         let shown = accepted.with_name(accepted.peer.ip().to_canonical().to_string());
@@ -90,7 +104,8 @@ impl Tcp {
         let name: Arc<str> = shown.as_str().into();
         self.admit(peer, &shown, || {
             let (reader, _) = tls::split(stream.into(), 0);
-            Reader::Async(Box::new(reader.of_source(self.events.clone(), name)))
+            let reader = reader.of_source(self.events.clone(), name);
+            Reader::Async(Box::new(self.revocable(peer, reader)))
         })
     }
 }
@@ -119,18 +134,50 @@ impl Source for Tcp {
                     continue;
                 }
                 let shown = peer.ip().to_canonical().to_string();
+                let stream = self.revocable(peer, stream);
                 if let Some(opened) = self.admit(peer, &shown, || Reader::Async(Box::new(stream))) {
                     return Ok(Some(opened));
                 }
             }
         })
     }
+
+    fn controls(&self) -> Controls {
+        let (access, sockets) = (self.access.clone(), self.listeners.clone());
+        Controls { access: Some(access), sockets: Some(sockets), capture: None }
+    }
+}
+
+/// A producer's stream, until its address may no longer connect.
+struct Revocable<S> {
+    stream: S,
+    revoked: Pin<Box<dyn Future<Output = &'static str> + Send>>,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Revocable<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut task::Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if let Poll::Ready(why) = self.revoked.as_mut().poll(cx) {
+            return Poll::Ready(Err(io::Error::other(why)));
+        }
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
 }
 
 struct Unix {
     name: Arc<str>,
-    listener: UnixListener,
+    socket: Arc<UnixSocket>,
+    opener: Arc<dyn Opener>,
     events: Events,
+}
+
+impl Drop for Unix {
+    fn drop(&mut self) {
+        self.socket.remove(self.opener.as_ref());
+    }
 }
 
 pub(super) fn open_unix(spec: &SourceSpec, context: &Context) -> Result<Box<dyn Source>, SourceError> {
@@ -138,16 +185,25 @@ pub(super) fn open_unix(spec: &SourceSpec, context: &Context) -> Result<Box<dyn 
     let listener = context.opener.listen_unix(path).and_then(UnixListener::from_std);
     let listener = listener.map_err(|error| SourceError::io(spec, "cannot listen", &error))?;
     context.events.emit(Event::Listening { address: &spec.endpoint.to_string(), role: "producers" });
-    Ok(Box::new(Unix { name: spec.name.clone(), listener, events: context.events.clone() }))
+    Ok(Box::new(Unix {
+        name: spec.name.clone(),
+        socket: Arc::new(UnixSocket::new(listener, path.to_owned())),
+        opener: context.opener.clone(),
+        events: context.events.clone(),
+    }))
 }
 
 impl Source for Unix {
     fn next(&mut self) -> Pending<'_, Result<Option<Opened>, OpenError>> {
         Box::pin(async {
-            let accepted = access::accept_unix(&self.listener, &self.events).await;
+            let accepted = access::accept_unix(&self.socket.listener, &self.events).await;
             let stream = accepted.map_err(|error| OpenError::Pressed(error.to_string()))?;
             let reader = Reader::Async(Box::new(stream));
             Ok(Some(Opened::new(reader, self.name.clone())))
         })
+    }
+
+    fn controls(&self) -> Controls {
+        Controls { sockets: Some(self.socket.clone()), ..Controls::default() }
     }
 }

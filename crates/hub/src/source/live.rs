@@ -19,10 +19,12 @@ use pcaphub_sys::{Device, Latency, Layer, PacketSocket, Ring, RingOptions};
 use super::capture::{Capture, State};
 use super::hardware::begins_with;
 use super::{Context, OpenError, Opened, Pending, Reader, Source, SourceError};
+use crate::access::Controls;
 use crate::event::Event;
 use crate::exclusion::{Beginning, Exclusion};
 use crate::filter;
 use crate::limits::Limits;
+use crate::own_traffic::CaptureFilter;
 use crate::plan::{self, Key, PlanError, Reading, Share, SourceSpec, Value};
 
 pub(super) const KEYS: &[Key] = &[
@@ -110,12 +112,14 @@ struct Live {
     spec: SourceSpec,
     options: Options,
     context: Context,
+    filter: CaptureFilter,
     first: Option<Box<Capture>>,
 }
 
 pub(super) fn open(spec: &SourceSpec, context: &Context) -> Result<Box<dyn Source>, SourceError> {
     let options = options(spec).map_err(|error| SourceError::because(spec, error.to_string()))?;
-    let mut live = Live { spec: spec.clone(), options, context: context.clone(), first: None };
+    let filter = CaptureFilter::new(context.own_traffic.clone(), spec.name.clone(), spec.filter.clone());
+    let mut live = Live { spec: spec.clone(), options, context: context.clone(), filter, first: None };
     live.first = Some(Box::new(live.capture().map_err(|error| live.fatal(&error))?));
     Ok(Box::new(live))
 }
@@ -132,6 +136,10 @@ impl Source for Live {
             };
             Ok(Some(Opened::new(Reader::Packets(capture), self.spec.name.clone())))
         })
+    }
+
+    fn controls(&self) -> Controls {
+        Controls { capture: Some(self.filter.clone()), ..Controls::default() }
     }
 }
 
@@ -154,7 +162,7 @@ impl Live {
             Latency::Low => SNAPLEN_LOW,
         };
         // A filter that runs here sees the whole packet; what is over is cut off behind it.
-        let snaplen = match (self.spec.shape.snaplen, &self.spec.filter) {
+        let snaplen = match (self.spec.shape.snaplen, self.filter.text()) {
             (Some(snaplen), Some(_)) => snaplen.max(most),
             (snaplen, _) => snaplen.unwrap_or(most),
         };
@@ -215,11 +223,11 @@ impl Live {
 
     /// The source's filter as the kernel can run it: where packets are the same there as here.
     fn kernel_filter(&self, linktype: LinkType, layer: Layer, snaplen: u32) -> io::Result<Vec<Instruction>> {
-        let Some(text) = &self.spec.filter else { return Ok(Vec::new()) };
-        let filter = filter::compiled(&self.spec.name, text).map_err(io::Error::other)?;
+        let Some(text) = self.filter.text() else { return Ok(Vec::new()) };
+        let filter = filter::compiled(&self.spec.name, &text).map_err(io::Error::other)?;
         let program = filter.program(linktype);
         let program =
-            program.map_err(|error| io::Error::other(filter::unusable(&self.spec.name, text, &error)))?;
+            program.map_err(|error| io::Error::other(filter::unusable(&self.spec.name, &text, &error)))?;
         let same = match layer {
             Layer::Whole => linktype == LinkType::ETHERNET,
             Layer::Cut => linktype == LinkType::RAW,

@@ -14,6 +14,7 @@ mod live;
 pub use child::{Child, split_command};
 pub use dial::connect;
 pub use exec::argv as exec_argv;
+pub(crate) use listen::access_of as access;
 
 use std::future::Future;
 use std::io::{self, Read};
@@ -28,7 +29,7 @@ use pcaphub_core::stats::DropCounts;
 use thiserror::Error;
 use tokio::io::AsyncRead;
 
-use crate::access::Place;
+use crate::access::{Controls, Place};
 use crate::endpoint::{Endpoint, Scheme};
 use crate::event::Events;
 use crate::limits::Limits;
@@ -112,6 +113,11 @@ pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub trait Source: Send {
     /// The next stream; waits for it. `None` when there will be none any more.
     fn next(&mut self) -> Pending<'_, Result<Option<Opened>, OpenError>>;
+
+    /// What can be done about it while it runs.
+    fn controls(&self) -> Controls {
+        Controls::default()
+    }
 }
 
 /// How a kind of source behaves.

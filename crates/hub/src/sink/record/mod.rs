@@ -24,6 +24,7 @@ use crate::clock::wall_clock;
 use crate::event::Event;
 use crate::pen::{Left, Pen};
 use crate::plan::SinkSpec;
+use crate::private::Replay;
 use crate::recording::{PART, Recording};
 use crate::source::Pending;
 use crate::write::{Target, WhenFull, to_writer};
@@ -73,10 +74,11 @@ pub(super) fn open(
 
 impl Sink for Recorder {
     fn run(self: Box<Self>, context: Context) -> Pending<'static, Result<(), String>> {
-        let pen = context.replay.is_none().then(|| context.join(&self.shelf.sink));
+        let replay = context.replay.present();
+        let pen = replay.is_none().then(|| context.join(&self.shelf.sink));
         let (done, ended) = tokio::sync::oneshot::channel();
         let record = move || {
-            let _ = done.send(self.record(&context, pen));
+            let _ = done.send(self.record(&context, replay, pen));
         };
         let started = std::thread::Builder::new().name("sink".into()).spawn(record);
         Box::pin(async move {
@@ -88,7 +90,7 @@ impl Sink for Recorder {
 
 impl Recorder {
     /// All packets of the feed into files.
-    fn record(self, context: &Context, pen: Option<Pen>) -> Result<(), String> {
+    fn record(self, context: &Context, replay: Option<Arc<Replay>>, pen: Option<Pen>) -> Result<(), String> {
         let sink = self.shelf.sink.clone();
         let failed = |error: &dyn std::fmt::Display| format!("{sink}: {error}");
         let recovery = recovery::start(self.shelf.clone(), self.leftovers, context.shutdown.clone());
@@ -99,7 +101,7 @@ impl Recorder {
             Some(why) => context.events.emit(Event::SinkFull { sink: &sink, why }),
             None => context.events.emit(Event::SinkHasRoom { sink: &sink }),
         };
-        let left = match (&context.replay, pen) {
+        let left = match (&replay, pen) {
             (Some(replay), _) => replay.pipe_to(&sink, &mut tape, when_full, on_full),
             (None, None) => Left::Feed(Ending::Ended),
             (None, Some(mut pen)) => loop {

@@ -1,0 +1,71 @@
+//! SIGHUP under `run`: the configuration file is read again, and the hub becomes what it says now, or stays
+//! what it was.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use pcaphub::config::{self, Config, Filters};
+use pcaphub::hub::Handle;
+use pcaphub::opener::Opener;
+use pcaphub::tls::TlsReloader;
+use tokio::signal::unix::Signal;
+
+use crate::{logging, run, service};
+
+/// Reads a file again, and changes a hub by it.
+pub(crate) struct Reload {
+    /// The configuration file.
+    pub(crate) file: PathBuf,
+    /// The hub.
+    pub(crate) hub: Handle,
+    /// Through which files are opened.
+    pub(crate) opener: Arc<dyn Opener>,
+    /// The certificates of all endpoints.
+    pub(crate) certificates: TlsReloader,
+}
+
+impl Reload {
+    /// Reads it at each of these signals, one after the other; never returns.
+    pub(crate) async fn at(self, mut signal: Signal) {
+        while signal.recv().await.is_some() {
+            service::reloading();
+            match self.now().await {
+                Ok(what) => tracing::info!("{}: {what}", self.file.display()),
+                Err(error) => tracing::error!(
+                    "everything stays as it was, since the configuration file cannot be used: {error}"
+                ),
+            }
+            service::reloaded();
+        }
+        std::future::pending().await
+    }
+
+    /// What has changed.
+    async fn now(&self) -> anyhow::Result<String> {
+        // The helper that opens for us reads the file itself, and permits what it names.
+        self.opener.renew()?;
+        let (file, opener) = (self.file.clone(), self.opener.clone());
+        let load = move || config::load(&file, opener.as_ref(), Filters::Compile);
+        let config: Config = tokio::task::spawn_blocking(load).await??;
+        for note in &config.notes {
+            tracing::warn!("{note}");
+        }
+        let changed = self.hub.change(config.plan).await?;
+        let certificates = self.certificates.clone();
+        // What is wrong with a certificate is told where it is read; the one before stays.
+        tokio::task::spawn_blocking(move || certificates.reload_all()).await?;
+        logging::set_verbosity(run::verbosity(config.log_level));
+        self.opener.settle();
+        if !changed.later.is_empty() {
+            tracing::warn!(
+                "{}: {} changed, which holds from the next start on",
+                self.file.display(),
+                changed.later.join(", ")
+            );
+        }
+        Ok(match (changed.came, changed.went) {
+            (0, 0) => "read again; every source and sink stays".to_owned(),
+            (came, went) => format!("read again; sources and sinks: {came} came, {went} went"),
+        })
+    }
+}

@@ -1,0 +1,535 @@
+//! What runs in a hub: sources, feeds and sinks, each with what stops it, and how they come and go.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use pcaphub_core::buffer::Pool;
+use pcaphub_core::feed::{Announcements, Feed, Ring};
+use pcaphub_core::filter::Filters;
+use pcaphub_core::format::Format;
+use pcaphub_core::merge::Order;
+use pcaphub_core::shape::Shaper;
+use tokio::sync::watch;
+use tokio::task::{JoinError, JoinSet};
+
+use crate::access::{Access, Clients, Controls};
+use crate::allowance::Allowance;
+use crate::defaults::{FeedKey, OnSlowRule, budget, reconnect};
+use crate::event::Event;
+use crate::ingest::Ingest;
+use crate::intake::{Intake, Shared};
+use crate::limits::Limits;
+use crate::opening::{Opened, Part, Running, RunningSink, RunningSource, Site, Slot};
+use crate::outlet::Outlet;
+use crate::path::Path;
+use crate::plan::{Plan, SinkSpec, SourceSpec};
+use crate::private::{Present, Replay};
+use crate::shutdown::{Phase, Shutdown, Trigger};
+use crate::sink::{self, Sink};
+use crate::source::{self, Habit};
+use crate::stats::Books;
+
+/// Everything that runs.
+pub(crate) struct Roster {
+    pub(crate) plan: Plan,
+    site: Site,
+    shared: Shared,
+    limits: Arc<Limits>,
+    books: Books,
+    filters: watch::Sender<Filters>,
+    replay: bool,
+    /// The format of the last source, where files are replayed, or of the first that told.
+    pub(crate) own: Option<Format>,
+    clients: Clients,
+    announcements: Announcements,
+    allowance: Allowance,
+    private_pool: Pool,
+    sources: Vec<AtWork>,
+    sinks: Vec<Delivering>,
+    feeds: Vec<FedFrom>,
+    /// Sources that were told to end and have not yet.
+    leaving: HashMap<usize, Trigger>,
+    /// Sinks that start when the one of this number has let go.
+    waiting: Vec<(u64, usize)>,
+    next: u64,
+    ingests: JoinSet<()>,
+    delivering: JoinSet<(u64, Result<(), String>)>,
+    farewells: JoinSet<()>,
+    /// What stops the sinks, once the path has ended.
+    stop_sinks: Trigger,
+    sinks_shutdown: Shutdown,
+}
+
+/// A source that runs.
+struct AtWork {
+    /// Its numbers, in the books and on the path, with what stops each.
+    parts: Vec<(usize, Trigger)>,
+    filter: watch::Sender<Filters>,
+    controls: Vec<Controls>,
+    failed: bool,
+}
+
+/// A sink that runs.
+struct Delivering {
+    /// Its number, which all its subscribers have as their group.
+    number: u64,
+    feed: u64,
+    stop: Trigger,
+    controls: Controls,
+    present: Present,
+    ended: bool,
+}
+
+/// A feed, and what sinks have to agree on to share it.
+struct FedFrom {
+    number: u64,
+    key: FeedKey,
+    ring: Arc<Ring>,
+    /// No sink reads from it any more, but for those that are ending.
+    retired: bool,
+    /// Sinks that read from it and have not ended, with those that are ending.
+    readers: Vec<u64>,
+}
+
+impl Roster {
+    /// Nothing runs yet. `shared` is what sources work with.
+    pub(crate) fn new(
+        site: Site,
+        shared: Shared,
+        filters: watch::Sender<Filters>,
+        plan: &Plan,
+        books: Books,
+    ) -> Self {
+        let (stop_sinks, sinks_shutdown) = crate::shutdown::shutdown();
+        let limits = Arc::new(plan.limits.clone());
+        Roster {
+            plan: Plan { sources: Vec::new(), sinks: Vec::new(), ..plan.clone() },
+            clients: Clients::new(&limits),
+            announcements: Announcements::new(shared.interfaces.clone()),
+            allowance: Allowance::new(limits.private_octets()),
+            private_pool: crate::private::pool(plan.sources.len(), &limits),
+            site,
+            shared,
+            limits,
+            books,
+            filters,
+            replay: false,
+            own: None,
+            sources: Vec::new(),
+            sinks: Vec::new(),
+            feeds: Vec::new(),
+            leaving: HashMap::new(),
+            waiting: Vec::new(),
+            next: 0,
+            ingests: JoinSet::new(),
+            delivering: JoinSet::new(),
+            farewells: JoinSet::new(),
+            stop_sinks,
+            sinks_shutdown,
+        }
+    }
+
+    fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    /// What a new plan has to know.
+    pub(crate) fn running(&self) -> Running {
+        let source =
+            |source: &AtWork| RunningSource { controls: source.controls.clone(), failed: source.failed };
+        let sink = |sink: &Delivering| RunningSink {
+            controls: sink.controls.clone(),
+            feed: sink.feed,
+            ended: sink.ended,
+        };
+        Running {
+            plan: self.plan.clone(),
+            filters: self.filters.borrow().clone(),
+            sources: self.sources.iter().map(source).collect(),
+            sinks: self.sinks.iter().map(sink).collect(),
+        }
+    }
+
+    /// Whether files are replayed to each client.
+    pub(crate) fn replays(&self) -> bool {
+        self.replay
+    }
+
+    /// Makes the sources those of a plan that was opened: some stay, some go, some come.
+    pub(crate) fn change_sources(&mut self, opened: &mut Opened, path: &mut Path) {
+        let before = std::mem::take(&mut self.sources);
+        let mut before: Vec<Option<AtWork>> = before.into_iter().map(Some).collect();
+        self.replay = opened.replay;
+        self.plan.sources.clone_from(&opened.plan.sources);
+        let on_slow = OnSlowRule::of(&opened.plan);
+        let news = std::mem::take(&mut opened.sources);
+        for (index, (parts, kept)) in news.into_iter().zip(&opened.changes.sources).enumerate() {
+            let Some(spec) = opened.plan.sources.get(index) else { continue };
+            let filters = opened.source_filters.get(index).cloned().unwrap_or_default();
+            let stays = kept.and_then(|kept| before.get_mut(kept)).and_then(Option::take);
+            let source = match (stays, parts) {
+                (Some(stays), _) => {
+                    stays.adopt(spec, filters);
+                    stays
+                }
+                (None, Some(parts)) => self.start_source(parts, filters, &opened.plan, &on_slow, path),
+                (None, None) => continue,
+            };
+            self.sources.push(source);
+        }
+        for gone in before.into_iter().flatten() {
+            for (number, stop) in gone.parts {
+                stop.advance(Phase::Draining);
+                if path.has_source(number) {
+                    self.leaving.insert(number, stop);
+                } else {
+                    stop.advance(Phase::Stopping);
+                    self.books.retire_source(number);
+                }
+            }
+        }
+        if !self.replay {
+            path.reorder(&opened.plan);
+        }
+    }
+
+    fn start_source(
+        &mut self,
+        parts: Vec<Part>,
+        filters: Filters,
+        plan: &Plan,
+        on_slow: &OnSlowRule,
+        path: &mut Path,
+    ) -> AtWork {
+        let controls = parts.iter().map(|part| part.source.controls()).collect();
+        let filter = watch::Sender::new(filters);
+        let mut started = Vec::new();
+        for Part { spec, source, kind, stop, shutdown } in parts {
+            let number = self.number() as usize;
+            self.books.add_source(number, spec.shown_name());
+            started.push((number, stop));
+            if self.replay {
+                continue;
+            }
+            // Where it may bring back what we send. What is read already and waits comes on top of a ring.
+            let room = (self.shared.sends && kind.habit != Habit::Once).then(|| {
+                let ring = source::ring_octets(&spec, &self.limits, source::rings(&plan.sources));
+                ring.unwrap_or(self.limits.source_octets(plan.sources.len())) / 4 * 3
+            });
+            path.add_source(number, &spec, kind, room);
+            let intake = Intake {
+                shared: self.shared.clone(),
+                source: number,
+                gated: kind.waits_for_reader || on_slow.waits(),
+                budget: budget(plan, &spec),
+                filter: filter.subscribe(),
+                shutdown,
+                shaper: Arc::new(Mutex::new(Shaper::new(spec.shape))),
+                repeat: Arc::default(),
+                spec: spec.clone(),
+            };
+            let reconnect = reconnect(plan, &spec, kind);
+            self.ingests.spawn(Ingest::new(intake, reconnect).run(source, kind));
+        }
+        AtWork { parts: started, filter, controls, failed: false }
+    }
+
+    /// A source has ended; whether in an error.
+    pub(crate) fn source_ended(&mut self, number: usize) {
+        if let Some(stop) = self.leaving.remove(&number) {
+            stop.advance(Phase::Stopping);
+            self.books.retire_source(number);
+        }
+        let failed = self.books.has_failed(number);
+        let its = |source: &&mut AtWork| source.parts.iter().any(|(known, _)| *known == number);
+        self.sources.iter_mut().filter(its).for_each(|source| source.failed |= failed);
+    }
+
+    /// Makes the sinks and their feeds those of a plan that was opened.
+    pub(crate) fn change_sinks(&mut self, opened: &mut Opened, path: &mut Path) {
+        self.own = self.own.or(opened.own);
+        self.filters.send_replace(opened.filters.clone());
+        let before = std::mem::take(&mut self.sinks);
+        let numbers: Vec<u64> = before.iter().map(|sink| sink.number).collect();
+        let mut before: Vec<Option<Delivering>> = before.into_iter().map(Some).collect();
+        self.plan.sinks.clone_from(&opened.plan.sinks);
+        self.waiting.clear();
+        let mut stay: Vec<Option<Delivering>> = Vec::new();
+        for (spec, kept) in opened.plan.sinks.iter().zip(&opened.changes.sinks) {
+            let sink = kept.and_then(|kept| before.get_mut(kept)).and_then(Option::take);
+            stay.push(sink.inspect(|sink| sink.adopt(spec)));
+        }
+        let on_slow = OnSlowRule::of(&opened.plan);
+        self.renew_feeds(&stay, &opened.plan, &on_slow, path);
+        for gone in before.into_iter().flatten() {
+            self.dismiss(gone);
+        }
+        let slots = std::mem::take(&mut opened.sinks);
+        for (index, (slot, stays)) in slots.into_iter().zip(stay).enumerate() {
+            let number = self.number();
+            let Some(spec) = opened.plan.sinks.get(index) else { continue };
+            let sink = match (stays, slot) {
+                (Some(stays), _) => stays,
+                (None, Some(slot)) => {
+                    let key = self.key_of(spec, &on_slow);
+                    let feed = self.feed(key, path);
+                    match slot {
+                        Slot::Now(sink) => self.start_sink(number, sink, feed),
+                        Slot::After(old) => {
+                            self.waiting.push((numbers.get(old).copied().unwrap_or(0), index));
+                            self.not_yet(number, feed)
+                        }
+                    }
+                }
+                (None, None) => continue,
+            };
+            self.sinks.push(sink);
+        }
+        self.retire_feeds(path);
+        self.share_memory();
+        self.renew_files();
+    }
+
+    fn key_of(&self, spec: &SinkSpec, on_slow: &OnSlowRule) -> FeedKey {
+        FeedKey::of(spec, self.plan.sources.len(), self.own, on_slow, &self.filters.borrow())
+    }
+
+    /// What sinks that stay read from follows their new filters.
+    fn renew_feeds(
+        &mut self,
+        stay: &[Option<Delivering>],
+        plan: &Plan,
+        on_slow: &OnSlowRule,
+        path: &mut Path,
+    ) {
+        for (spec, sink) in plan.sinks.iter().zip(stay) {
+            let Some(sink) = sink else { continue };
+            let new = self.key_of(spec, on_slow);
+            if let Some(feed) = self.feeds.iter_mut().find(|feed| feed.number == sink.feed) {
+                path.set_filter(&feed.ring, new.filter());
+                feed.key.renew(&new);
+            }
+        }
+    }
+
+    /// The feed of this key; made if there is none.
+    fn feed(&mut self, key: FeedKey, path: &mut Path) -> u64 {
+        if let Some(feed) = self.feeds.iter().find(|feed| !feed.retired && feed.key == key) {
+            return feed.number;
+        }
+        let number = self.number();
+        let there = self.feeds.iter().filter(|feed| !feed.retired).count();
+        let options = key.options(&self.limits, self.limits.ring_octets(there + 1));
+        let feed = Feed::new(options, self.shared.interfaces.clone());
+        let ring = feed.ring().clone();
+        self.books.add_ring(ring.clone());
+        path.add_outlet(Outlet::new(key.name.clone(), feed, key.pace));
+        self.feeds.push(FedFrom { number, key, ring, retired: false, readers: Vec::new() });
+        number
+    }
+
+    fn start_sink(&mut self, number: u64, sink: Box<dyn Sink>, feed: u64) -> Delivering {
+        let mut delivering = self.not_yet(number, feed);
+        let Some(from) = self.feeds.iter_mut().find(|known| known.number == feed) else { return delivering };
+        from.readers.push(number);
+        let (ring, key) = (from.ring.clone(), from.key.clone());
+        let (stop, shutdown) = self.sinks_shutdown.part();
+        (delivering.ended, delivering.stop, delivering.controls) = (false, stop, sink.controls());
+        delivering.present.set(self.files(&key));
+        let context = sink::Context {
+            ring,
+            interfaces: self.announcements.clone(),
+            shutdown,
+            gate: self.shared.gate.clone(),
+            opener: self.site.opener.clone(),
+            events: self.site.events.clone(),
+            clients: self.clients.clone(),
+            limits: self.limits.clone(),
+            clock: self.shared.clock,
+            alone: self.plan.sinks.len() == 1,
+            own_traffic: self.site.own_traffic.clone(),
+            told: self.site.shutdown.clone(),
+            replay: delivering.present.clone(),
+            group: number,
+        };
+        let running = sink.run(context);
+        self.delivering.spawn(async move { (number, running.await) });
+        delivering
+    }
+
+    /// The files as they are replayed to clients who want them as `key` says; `None` where all share one
+    /// stream.
+    fn files(&self, key: &FeedKey) -> Option<Replay> {
+        let numbers = self.sources.iter().filter_map(|source| source.parts.first());
+        let numbers = numbers.map(|(number, _)| *number);
+        self.replay.then(|| Replay {
+            sources: numbers.zip(self.plan.sources.iter().cloned()).collect(),
+            feed: key.options_private(&self.limits),
+            order: self.plan.order.unwrap_or(Order::Time),
+            clock: self.shared.clock,
+            pool: self.private_pool.clone(),
+            allowance: self.allowance.clone(),
+            opener: self.site.opener.clone(),
+            events: self.site.events.clone(),
+            books: self.books.clone(),
+            shutdown: self.sinks_shutdown.clone(),
+            client_timeout: self.limits.client_timeout,
+            filters: self.filters.borrow().clone(),
+        })
+    }
+
+    /// A sink that does not run.
+    fn not_yet(&self, number: u64, feed: u64) -> Delivering {
+        let (stop, _) = crate::shutdown::shutdown();
+        let (controls, present) = (Controls::default(), Present::default());
+        Delivering { number, feed, stop, controls, present, ended: true }
+    }
+
+    /// Ends a sink: it takes no new clients, its subscribers get what is queued for them, and in the end
+    /// they are sent away.
+    fn dismiss(&mut self, sink: Delivering) {
+        sink.stop.advance(Phase::Draining);
+        let Some(feed) = self.feeds.iter().find(|feed| feed.number == sink.feed) else { return };
+        let (ring, drain): (_, Duration) = (feed.ring.clone(), self.limits.drain);
+        ring.end_group(sink.number);
+        self.farewells.spawn(async move {
+            tokio::time::sleep(drain).await;
+            ring.disconnect_group(sink.number);
+            sink.stop.advance(Phase::Stopping);
+        });
+        // Those that have said farewell already.
+        while self.farewells.try_join_next().is_some() {}
+    }
+
+    /// Ends the feeds that no sink reads from any more.
+    fn retire_feeds(&mut self, path: &mut Path) {
+        for feed in &mut self.feeds {
+            let wanted = self.sinks.iter().any(|sink| sink.feed == feed.number && !sink.ended)
+                || self
+                    .waiting
+                    .iter()
+                    .any(|(_, index)| self.sinks.get(*index).is_some_and(|sink| sink.feed == feed.number));
+            if !wanted && !feed.retired {
+                feed.retired = true;
+                path.remove_outlet(&feed.ring);
+            }
+        }
+        let books = &self.books;
+        self.feeds.retain(|feed| {
+            let gone = feed.retired && feed.readers.is_empty();
+            if gone {
+                books.retire_ring(&feed.ring);
+            }
+            !gone
+        });
+    }
+
+    /// Shares out memory among the feeds that there are.
+    fn share_memory(&mut self) {
+        let feeds = || self.feeds.iter().filter(|feed| !feed.retired);
+        let capacity = self.limits.ring_octets(feeds().count());
+        for feed in feeds() {
+            let (options, on_slow) = (feed.ring.options(), feed.key.on_slow());
+            if (options.capacity_octets, options.on_slow) != (capacity, on_slow) {
+                feed.ring.adjust(capacity, on_slow);
+            }
+        }
+    }
+
+    /// The next clients are served what the plan says now.
+    fn renew_files(&mut self) {
+        for sink in self.sinks.iter().filter(|sink| !sink.ended) {
+            let feed = self.feeds.iter().find(|feed| feed.number == sink.feed);
+            sink.present.set(feed.and_then(|feed| self.files(&feed.key)));
+        }
+    }
+
+    /// The next sink that ended, and how; `None` if there is none.
+    pub(crate) async fn next_ended(&mut self) -> Option<Result<(u64, Result<(), String>), JoinError>> {
+        self.delivering.join_next().await
+    }
+
+    /// Whether no sink runs, and none waits for another to end.
+    pub(crate) fn has_no_sink(&self) -> bool {
+        self.delivering.is_empty() && self.waiting.is_empty()
+    }
+
+    /// A sink has ended. What was to take its place starts.
+    pub(crate) fn sink_ended(&mut self, number: u64, path: &mut Path) {
+        self.sinks.iter_mut().filter(|sink| sink.number == number).for_each(|sink| sink.ended = true);
+        self.feeds.iter_mut().for_each(|feed| feed.readers.retain(|reader| *reader != number));
+        let ready = |(before, _): &(u64, usize)| *before == number;
+        let (ready, waiting): (Vec<_>, _) = self.waiting.drain(..).partition(ready);
+        self.waiting = waiting;
+        for (_, index) in ready {
+            let (Some(spec), Some(place)) = (self.plan.sinks.get(index), self.sinks.get(index)) else {
+                continue;
+            };
+            let (number, feed) = (place.number, place.feed);
+            let started = match self.site.open_sink(spec) {
+                Ok(sink) => self.start_sink(number, sink, feed),
+                Err(error) => {
+                    self.site.events.emit(Event::SinkFailed { why: &error });
+                    continue;
+                }
+            };
+            if let Some(place) = self.sinks.get_mut(index) {
+                *place = started;
+            }
+        }
+        self.retire_feeds(path);
+    }
+
+    /// The path has ended: sinks take what is queued.
+    pub(crate) fn drain(&self) {
+        self.stop_sinks.advance(Phase::Draining);
+    }
+
+    /// Sinks give up what they have not delivered.
+    pub(crate) fn give_up(&self) {
+        self.books.disconnect_all();
+        self.stop_sinks.advance(Phase::Stopping);
+    }
+
+    /// Nothing is read any more.
+    pub(crate) async fn stop_reading(&mut self) {
+        self.farewells.abort_all();
+        self.ingests.abort_all();
+        while self.ingests.join_next().await.is_some() {}
+    }
+
+    /// Whether a source can not be paused without losing packets.
+    pub(crate) fn has_live_source(&self) -> bool {
+        self.plan.sources.iter().any(|spec| source::kind(spec).is_some_and(|kind| !kind.can_wait))
+    }
+}
+
+impl AtWork {
+    /// Takes over what can change while it runs.
+    fn adopt(&self, spec: &SourceSpec, filters: Filters) {
+        for controls in &self.controls {
+            if let (Some(access), Ok(now)) = (&controls.access, source::access(&spec.endpoint)) {
+                access.set(now);
+            }
+        }
+        let texts = |filters: &Filters| filters.iter().map(|f| f.text().to_owned()).collect::<Vec<_>>();
+        let before = texts(&self.filter.borrow());
+        if before != texts(&filters) {
+            // First no packet is kept out any more that the new filter may want.
+            let captures = self.controls.iter().filter_map(|controls| controls.capture.as_ref());
+            captures.for_each(|capture| capture.set(spec.filter.clone()));
+            self.filter.send_replace(filters);
+        }
+    }
+}
+
+impl Delivering {
+    /// Takes over what can change while it runs.
+    fn adopt(&self, spec: &SinkSpec) {
+        if let Some(access) = &self.controls.access {
+            access.set(Access { allow: spec.allow.clone(), deny: spec.deny.clone() });
+        }
+    }
+}
