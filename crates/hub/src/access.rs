@@ -115,6 +115,9 @@ pub trait Sockets: std::fmt::Debug + Send + Sync {
 
     /// Somebody has them now: what leads to them must stay when they are closed here.
     fn handed_over(&self) {}
+
+    /// Takes away what leads to them, unless somebody else has them now.
+    fn remove(&self, _opener: &dyn Opener) {}
 }
 
 impl Sockets for Listeners {
@@ -134,6 +137,7 @@ pub struct UnixSocket {
     pub listener: UnixListener,
     /// Its name.
     pub path: PathBuf,
+    /// Whether its name is not ours to take away, or not any more.
     kept: AtomicBool,
 }
 
@@ -141,14 +145,6 @@ impl UnixSocket {
     /// A socket that was made under this name.
     pub fn new(listener: UnixListener, path: PathBuf) -> Self {
         UnixSocket { listener, path, kept: AtomicBool::new(false) }
-    }
-
-    /// Takes its name away, unless somebody else listens there now.
-    pub fn remove(&self, opener: &dyn Opener) {
-        if !self.kept.load(Ordering::Relaxed) {
-            // It may be gone; nothing is lost then.
-            let _ = opener.remove_unix(&self.path);
-        }
     }
 }
 
@@ -159,6 +155,13 @@ impl Sockets for UnixSocket {
 
     fn handed_over(&self) {
         self.kept.store(true, Ordering::Relaxed);
+    }
+
+    fn remove(&self, opener: &dyn Opener) {
+        if !self.kept.swap(true, Ordering::Relaxed) {
+            // It may be gone; nothing is lost then.
+            let _ = opener.remove_unix(&self.path);
+        }
     }
 }
 

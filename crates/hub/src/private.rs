@@ -9,7 +9,7 @@ use std::net;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use pcaphub_core::buffer::Pool;
@@ -163,10 +163,15 @@ impl Replay {
         };
         let (done, ended) = tokio::sync::oneshot::channel::<()>();
         let (replay, client) = (self.clone(), name.clone());
+        let cut = Arc::new(OnceLock::new());
+        let why_cut = cut.clone();
         let serve = move || {
             replay.events.emit(Event::ClientCame { client: &client });
-            let (left, counts) =
+            let (mut left, counts) =
                 replay.play_to(&client, &mut Patient { stream: &mut stream, replay: &replay });
+            if let Some(why) = why_cut.get() {
+                left = Left::Peer(io::Error::other(*why));
+            }
             replay.say_farewell(&client, &left, counts, stream.unacknowledged());
             if linger(stream).is_some_and(|said| plain && looks_like_hello(&said)) {
                 replay.events.emit(Event::SpokeTls { client: &client });
@@ -179,7 +184,10 @@ impl Replay {
                 tokio::select! {
                     _ = &mut ended => return,
                     // That it is gone already does not matter.
-                    _ = revoked => drop(SockRef::from(&handle).shutdown(net::Shutdown::Both)),
+                    why = revoked => {
+                        let _ = cut.set(why);
+                        drop(SockRef::from(&handle).shutdown(net::Shutdown::Both));
+                    }
                 }
                 let _ = ended.await;
             })),

@@ -180,6 +180,7 @@ impl Roster {
             self.sources.push(source);
         }
         for gone in before.into_iter().flatten() {
+            self.remove(&gone.controls);
             for (number, stop) in gone.parts {
                 stop.advance(Phase::Draining);
                 if path.has_source(number) {
@@ -391,6 +392,7 @@ impl Roster {
     /// they are sent away.
     fn dismiss(&mut self, sink: Delivering) {
         sink.stop.advance(Phase::Draining);
+        self.remove(std::slice::from_ref(&sink.controls));
         let Some(feed) = self.feeds.iter().find(|feed| feed.number == sink.feed) else { return };
         let (ring, drain): (_, Duration) = (feed.ring.clone(), self.limits.drain);
         ring.end_group(sink.number);
@@ -401,6 +403,13 @@ impl Roster {
         });
         // Those that have said farewell already.
         while self.farewells.try_join_next().is_some() {}
+    }
+
+    /// Takes away what leads to listening sockets, while that is still permitted.
+    fn remove(&self, controls: &[Controls]) {
+        for sockets in controls.iter().filter_map(|controls| controls.sockets.as_ref()) {
+            sockets.remove(self.site.opener.as_ref());
+        }
     }
 
     /// Ends the feeds that no sink reads from any more.

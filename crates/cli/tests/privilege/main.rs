@@ -14,5 +14,6 @@ mod children;
 mod files;
 mod given_up;
 mod interfaces;
+mod reload;
 mod sockets;
 mod who;

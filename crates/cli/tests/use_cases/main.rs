@@ -17,6 +17,7 @@ mod late;
 mod manners;
 mod pushing;
 mod recording;
+mod reloading;
 mod segmenting;
 mod serving;
 mod shaping;

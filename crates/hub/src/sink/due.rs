@@ -75,12 +75,8 @@ impl Due {
 
     /// The same packets from frame `from` on, for an interface whose MTU has changed.
     pub(super) fn refitted(self, chunk: &[u8], from: usize, fitting: Fitting) -> Due {
-        let mut due = Due {
-            packets: self.packets,
-            delivered: self.delivered,
-            dropped: self.dropped,
-            ..Due::default()
-        };
+        let mut due =
+            Due { packets: self.packets, delivered: self.delivered, dropped: self.dropped, ..Due::default() };
         let mut lost = false;
         for frame in self.frames.get(from..).unwrap_or_default() {
             if !lost {

@@ -10,7 +10,7 @@ use tokio::net::{TcpStream, UnixListener, UnixStream};
 use tokio::task::JoinSet;
 
 use super::{Context, Opening, Sink, SinkError};
-use crate::access::{self, Access, Controls, Listeners, LiveAccess, Place, UnixSocket};
+use crate::access::{self, Access, Controls, Listeners, LiveAccess, Place, Sockets, UnixSocket};
 use crate::deliver::{Care, Greeting, Peer, Writer, is_speaking_tls, to_peer};
 use crate::endpoint::Scheme;
 use crate::event::Event;

@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::UnixListener;
 
 use super::{Context, OpenError, Opened, Pending, Reader, Source, SourceError};
-use crate::access::{self, Access, Clients, Controls, Listeners, LiveAccess, UnixSocket};
+use crate::access::{self, Access, Clients, Controls, Listeners, LiveAccess, Sockets, UnixSocket};
 use crate::endpoint::Endpoint;
 use crate::endpoint::Scheme;
 use crate::event::{Event, Events};

@@ -1,0 +1,40 @@
+//! A changed configuration, after root was given up.
+
+use rustix::process::Signal;
+
+use crate::harness::*;
+use crate::who::{secret_file, status};
+
+#[test]
+fn a_reload_opens_new_paths_that_only_root_may_enter_and_a_wrong_file_changes_nothing() {
+    if !may_capture() {
+        return;
+    }
+    use std::os::unix::fs::PermissionsExt;
+    let folder = folder();
+    let path = secret_file(&folder);
+    let socket = folder.path().join("new.sock");
+    let sink = "[[sink]]\nendpoint = \"tcp-listen://127.0.0.1:0\"\n";
+    let source = "[[source]]\nendpoint = \"demo:\"\n";
+    let more = format!(
+        "[[source]]\nendpoint = \"exec:cat {}\"\n[[sink]]\nendpoint = \"unix-listen:{}\"\n",
+        path.display(),
+        socket.display()
+    );
+    let config = file(&folder, "hub.toml", format!("{source}{sink}").as_bytes());
+    std::fs::set_permissions(&config, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let mut command = pcaphub();
+    command.args(["run", config.to_str().unwrap()]);
+    let mut hub = Hub::spawn(command, 1);
+    assert_ne!(status(&hub.pid().to_string(), "Uid"), "0 0 0 0");
+    std::fs::write(&config, format!("{source}{sink}{more}colour = 1\n")).unwrap();
+    hub.signal(Signal::HUP);
+    let line = hub.wait_for("everything stays as it was");
+    assert!(line.contains("unknown key \"colour\""), "{line}");
+    assert!(!socket.exists());
+    std::fs::write(&config, format!("{source}{sink}{more}")).unwrap();
+    hub.signal(Signal::HUP);
+    hub.wait_for("read again");
+    std::os::unix::net::UnixStream::connect(&socket).unwrap();
+    hub.wait_for("ended after 100 packets");
+}

@@ -1,0 +1,365 @@
+//! A configuration that changes while the hub runs: SIGHUP.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::harness::*;
+
+/// A hub and the file that says what it is.
+struct Site {
+    hub: Hub,
+    path: PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+impl Site {
+    /// A hub with so many listeners.
+    fn new(folder: tempfile::TempDir, text: &str, listeners: usize) -> Self {
+        let path = file(&folder, "hub.toml", with_counts(text).as_bytes());
+        let mut command = pcaphub();
+        command.arg("run").arg(&path);
+        Site { hub: Hub::spawn(command, listeners), path, _folder: folder }
+    }
+
+    /// Changes the file, and tells the hub.
+    fn write(&self, text: &str) {
+        std::fs::write(&self.path, with_counts(text)).unwrap();
+        self.hub.signal(Signal::HUP);
+    }
+
+    /// Changes the file, and waits until the hub has done so, too; what it said of it.
+    fn change(&mut self, text: &str) -> String {
+        self.write(text);
+        self.hub.wait_for("read again")
+    }
+}
+
+fn with_counts(text: &str) -> String {
+    format!("stats = \"json\"\n{text}")
+}
+
+fn source(producer: &Producer) -> String {
+    format!("[[source]]\nendpoint = \"tcp://127.0.0.1:{}\"\n", producer.port())
+}
+
+/// An address of this machine that nobody else has: loopback is a whole network.
+fn own_address(last: u8) -> SocketAddr {
+    let pid = std::process::id().to_be_bytes();
+    SocketAddr::from(([127, pid[2].max(1), pid[3], last], 6001))
+}
+
+fn listener(more: &str) -> String {
+    format!("[[sink]]\nendpoint = \"tcp-listen://127.0.0.1:0\"\n{more}")
+}
+
+/// A client, which has its header.
+fn client(address: SocketAddr) -> TcpStream {
+    let mut client = connect(address);
+    read_exact(&mut client, 24);
+    client
+}
+
+/// The rest of a stream whose header was read.
+fn rest(client: &mut impl Read) -> Vec<Packet> {
+    let mut octets = header(1);
+    client.read_to_end(&mut octets).unwrap();
+    read_pcap(&octets)
+}
+
+#[test]
+fn a_hundred_reloads_under_load_lose_no_packet_of_what_stays() {
+    let producer = Producer::new();
+    let stays = listener("filter = \"src host 10.0.0.1\"\n");
+    let base = source(&producer) + &stays;
+    let mut site = Site::new(folder(), &base, 1);
+    let mut sending = producer.accept();
+    sending.write_all(&header(1)).unwrap();
+    let mut client = client(site.hub.client());
+    let total = 40_000;
+    let all = packets(1, total, 1_700_000_000_000_000, 10);
+    let expected = all.clone();
+    let reading = std::thread::spawn(move || {
+        let mut octets = vec![0; expected.iter().map(|packet| 16 + packet.octets.len()).sum()];
+        client.read_exact(&mut octets).unwrap();
+        let got = read_pcap(&[header(1), octets].concat());
+        assert!(got == expected, "every packet, once and in order");
+        client
+    });
+    let writing = std::thread::spawn(move || {
+        for some in all.chunks(100) {
+            sending.write_all(&some.iter().flat_map(record).collect::<Vec<_>>()).unwrap();
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        sending
+    });
+    for n in 0..100 {
+        // Other sources, sinks, filters and formats come, change and go.
+        let mut text = base.clone();
+        if n % 2 == 0 {
+            text += "[[source]]\nendpoint = \"demo:\"\nrate = 2000\n";
+        }
+        if n % 3 > 0 {
+            text += &listener(&format!("filter = \"udp port {}\"\n", 1000 + n));
+            text += "[[sink]]\nendpoint = \"null:\"\nformat = \"pcapng\"\n";
+        }
+        site.change(&text);
+    }
+    let mut client = reading.join().unwrap();
+    let _sending = writing.join().unwrap();
+    let (status, counts) = site.hub.stop();
+    assert!(status.success());
+    assert!(rest(&mut client).is_empty());
+    let dialled = &counts["sources"][0];
+    assert_eq!((&dialled["decoded"], &dialled["opened"]), (&total.into(), &1.into()), "dialled once");
+    assert_eq!(counts["sources"][1]["name"], "removed");
+}
+
+#[test]
+fn a_filter_changes_under_its_clients_and_each_packet_goes_through_one_or_the_other() {
+    let producer = Producer::new();
+    let text = |filter: &str| source(&producer) + &listener(&format!("filter = \"{filter}\"\n"));
+    let mut site = Site::new(folder(), &text("src host 10.0.0.1"), 1);
+    let mut sending = producer.accept();
+    sending.write_all(&header(1)).unwrap();
+    let mut client = client(site.hub.client());
+    let (ones, twos) = (packets(1, 3, 1_700_000_000_000_000, 10), packets(2, 3, 1_700_000_000_000_000, 10));
+    let send = |sending: &mut TcpStream, packet: &Packet| sending.write_all(&record(packet)).unwrap();
+    send(&mut sending, &twos[0]);
+    send(&mut sending, &ones[0]);
+    assert_eq!(read_exact(&mut client, record(&ones[0]).len()), record(&ones[0]));
+    let said = site.change(&text("src host 10.0.0.2"));
+    assert!(said.contains("every source and sink stays"), "{said}");
+    send(&mut sending, &ones[1]);
+    send(&mut sending, &twos[1]);
+    assert_eq!(read_exact(&mut client, record(&twos[1]).len()), record(&twos[1]));
+    // Of the source, too.
+    let of_source = source(&producer) + "filter = \"src host 10.0.0.1\"\n" + &listener("");
+    let said = site.change(&of_source);
+    assert!(said.contains("every source and sink stays"), "{said}");
+    send(&mut sending, &twos[2]);
+    send(&mut sending, &ones[2]);
+    assert_eq!(read_exact(&mut client, record(&ones[2]).len()), record(&ones[2]));
+    let (_, counts) = site.hub.stop();
+    assert_eq!(counts["sources"][0]["filtered"], 1);
+    assert!(rest(&mut client).is_empty());
+}
+
+/// Connects from another address of this machine.
+fn connect_from(local: [u8; 4], to: SocketAddr) -> TcpStream {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from((local, 0)).into()).unwrap();
+    socket.connect(&to.into()).unwrap();
+    let stream: TcpStream = socket.into();
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    stream
+}
+
+#[test]
+fn who_may_no_longer_connect_is_cut_off_and_others_stay() {
+    let folder = folder();
+    let capture = file(&folder, "big.pcap", &pcap(&packets(1, 100_000, 1_700_000_000_000_000, 10)));
+    let replayed = format!("[[source]]\nendpoint = \"{}\"\n", capture.display());
+    let shared = "[[source]]\nendpoint = \"tcp-listen://127.0.0.1:0\"\n".to_owned();
+    for (sources, listeners) in [(replayed, 1), (shared, 2)] {
+        let text = |allow: &str| sources.clone() + &listener(&format!("allow = [{allow}]\n"));
+        let mut site = Site::new(crate::harness::folder(), &text("\"127.0.0.0/8\""), listeners);
+        let (stays, goes) = ([127, 0, 0, 1], [127, 0, 0, 2]);
+        let (mut one, mut two) =
+            (connect_from(stays, site.hub.client()), connect_from(goes, site.hub.client()));
+        for _ in 0..2 {
+            site.hub.wait_for("connected");
+        }
+        site.write(&text("\"127.0.0.1\""));
+        // Reset or closed, but not served on.
+        let mut octets = Vec::new();
+        let _ = two.read_to_end(&mut octets);
+        let left = site.hub.wait_for("left");
+        assert!(left.contains("127.0.0.2") && left.contains("its address is not in allow="), "{left}");
+        one.set_nonblocking(true).unwrap();
+        let still = one.read(&mut [0; 1]);
+        let waits = still.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock);
+        assert!(waits || still.is_ok_and(|n| n == 1), "it is connected");
+        let late = connect_from(goes, site.hub.client());
+        assert!(site.hub.wait_for("refused").contains("not in allow="));
+        drop((late, one));
+    }
+}
+
+#[test]
+fn a_producer_that_may_no_longer_connect_is_cut_off() {
+    let text = |deny: &str| {
+        format!(
+            "[[source]]\nendpoint = \"tcp-listen://127.0.0.1:0\"\n{deny}\n[[sink]]\nendpoint = \"null:\"\n"
+        )
+    };
+    let mut site = Site::new(folder(), &text(""), 1);
+    let mut producer = connect(site.hub.producers[0]);
+    producer.write_all(&header(1)).unwrap();
+    site.hub.wait_for("Ethernet");
+    site.change(&text("deny = \"127.0.0.0/8\""));
+    assert_eq!(producer.read(&mut [0; 1]).unwrap_or(0), 0);
+}
+
+#[test]
+fn a_listener_that_becomes_another_one_keeps_its_socket() {
+    let folder = folder();
+    let (address, socket) = (own_address(1), folder.path().join("hub.sock"));
+    let text = |format: &str| {
+        format!(
+            "[[source]]\nendpoint = \"demo:\"\n[[sink]]\nendpoint = \"tcp-listen://{address}\"\nallow = \"any\"\n\
+             format = \"{format}\"\n[[sink]]\nendpoint = \"unix-listen:{}\"\nformat = \"{format}\"\n",
+            socket.display()
+        )
+    };
+    let mut site = Site::new(folder, &text("pcap"), 1);
+    let mut before = (connect(address), UnixStream::connect(&socket).unwrap());
+    site.hub.wait_for("connected");
+    site.hub.wait_for("connected");
+    // Somebody connects all the time, and is never refused.
+    let (stop, stopped) = std::sync::mpsc::channel::<()>();
+    let dialling = std::thread::spawn(move || {
+        let mut connected = 0;
+        while stopped.try_recv().is_err() {
+            drop(TcpStream::connect(address).unwrap());
+            connected += 1;
+        }
+        connected
+    });
+    let said = site.change(&text("pcapng"));
+    assert!(said.contains("2 came, 2 went"), "{said}");
+    stop.send(()).unwrap();
+    assert!(dialling.join().unwrap() > 0);
+    // Those who were there get what was queued, whole records, and the end.
+    let mut octets = Vec::new();
+    before.0.read_to_end(&mut octets).unwrap();
+    read_pcap(&octets);
+    octets.clear();
+    before.1.read_to_end(&mut octets).unwrap();
+    read_pcap(&octets);
+    assert_eq!(read_exact(&mut connect(address), 4), [0x0a, 0x0d, 0x0d, 0x0a]);
+    let mut unix = [0; 4];
+    UnixStream::connect(&socket).unwrap().read_exact(&mut unix).unwrap();
+    assert_eq!(unix, [0x0a, 0x0d, 0x0d, 0x0a]);
+    // Taken away, nobody listens there any more.
+    site.change(&("[[source]]\nendpoint = \"demo:\"\n".to_owned() + &listener("")));
+    wait_until("nobody listens any more", || TcpStream::connect(address).is_err());
+    wait_until("the socket is gone", || !socket.exists());
+}
+
+#[test]
+fn a_file_that_cannot_be_used_changes_nothing() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let base = "[[source]]\nendpoint = \"demo:\"\n".to_owned() + &listener("");
+    let mut site = Site::new(folder(), &base, 1);
+    let mut client = client(site.hub.client());
+    let more = format!("[[sink]]\nendpoint = \"tcp-listen://{}\"\n", taken.local_addr().unwrap());
+    for (more, why) in [
+        ("alow = 1\n", "unknown key \"alow\""),
+        (more.as_str(), "address in use"),
+        ("[[sink]]\nendpoint = \"/nowhere/out.pcap\"\n", "cannot write it"),
+        ("[[source]]\nendpoint = \"/nowhere/in.pcap\"\npace = \"1x\"\n", "No such file"),
+        ("filter = \"no such thing\"\n", "filter"),
+    ] {
+        site.write(&format!("{base}{more}"));
+        let said = site.hub.wait_for("everything stays as it was");
+        assert!(said.contains(why), "{said}");
+    }
+    read_exact(&mut client, 10_000);
+    let changed = site.change(&base);
+    assert!(changed.contains("every source and sink stays"), "{changed}");
+    site.write(&format!("hold = \"3s\"\n{base}"));
+    site.hub.wait_for("hold changed, which holds from the next start on");
+}
+
+#[test]
+fn clients_of_files_get_the_files_of_their_time() {
+    let folder = folder();
+    let (old, new) =
+        (packets(1, 60_000, 1_700_000_000_000_000, 10), packets(2, 10, 1_700_000_000_000_000, 10));
+    let (a, b) = (file(&folder, "a.pcap", &pcap(&old)), file(&folder, "b.pcap", &pcap(&new)));
+    let text = |path: &PathBuf, more: &str| {
+        format!("[[source]]\nendpoint = \"{}\"\n{more}", path.display()) + &listener("")
+    };
+    let mut site = Site::new(folder, &text(&a, ""), 1);
+    let mut before = connect(site.hub.client());
+    site.hub.wait_for("connected");
+    site.change(&text(&b, ""));
+    assert_eq!(read_pcap(&read_all(site.hub.client())), new);
+    // From each client's own files to one stream for all, and back.
+    site.change(&text(&b, "loop = \"forever\"\npace = \"1000pps\"\n"));
+    let mut shared = client(site.hub.client());
+    read_exact(&mut shared, 5000);
+    site.change(&text(&b, ""));
+    assert_eq!(read_pcap(&read_all(site.hub.client())), new);
+    let mut octets = Vec::new();
+    before.read_to_end(&mut octets).unwrap();
+    assert!(read_pcap(&octets) == old, "who read the old file has read it to its end");
+}
+
+#[test]
+fn a_recorder_goes_on_by_new_rules() {
+    let folder = folder();
+    let (producer, recordings) = (Producer::new(), folder.path().join("rec"));
+    let text = |packets: u32| {
+        source(&producer)
+            + &format!("[[sink]]\nendpoint = \"{}/\"\npackets = {packets}\n", recordings.display())
+            + &listener("")
+    };
+    let mut site = Site::new(folder, &text(10), 1);
+    let mut sending = producer.accept();
+    sending.write_all(&header(1)).unwrap();
+    let mut client = client(site.hub.client());
+    let all = packets(1, 100, 1_700_000_000_000_000, 10);
+    let send = |sending: &mut TcpStream, client: &mut TcpStream, some: &[Packet]| {
+        let octets: Vec<u8> = some.iter().flat_map(record).collect();
+        sending.write_all(&octets).unwrap();
+        assert_eq!(read_exact(client, octets.len()), octets);
+    };
+    send(&mut sending, &mut client, &all[..50]);
+    site.change(&text(25));
+    // The one before lets go of the folder first.
+    let files = || {
+        let entries = std::fs::read_dir(&recordings).unwrap().map(|entry| entry.unwrap().path());
+        let mut files: Vec<_> =
+            entries.filter(|path| path.extension().is_some_and(|e| e == "pcapng")).collect();
+        files.sort();
+        files
+    };
+    wait_until("five files of ten", || files().len() == 5);
+    let begun = Instant::now();
+    let mut sent = 50;
+    while files().len() < 7 {
+        assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", files());
+        let packet = packets(1, sent + 1, 1_700_000_000_000_000, 10).pop().unwrap();
+        send(&mut sending, &mut client, &[packet]);
+        sent += 1;
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    if has("capinfos") {
+        let mut counts: Vec<_> = files().iter().map(|path| count_with_capinfos(path).unwrap()).collect();
+        counts.sort_unstable();
+        assert_eq!(counts, [10, 10, 10, 10, 10, 25, 25]);
+    }
+}
+
+#[test]
+fn the_log_level_changes_at_once() {
+    let base = "[[source]]\nendpoint = \"demo:\"\n".to_owned() + &listener("");
+    let mut site = Site::new(folder(), &base, 1);
+    site.change(&base);
+    // Nothing is said of a client any more, nor of the reload itself.
+    site.write(&format!("{base}[log]\nlevel = \"error\"\n"));
+    wait_until("the new level holds", || {
+        drop(connect(site.hub.client()));
+        let mut silent = true;
+        while let Some(line) = site.hub.line_within(Duration::from_millis(200)) {
+            silent &= !line.contains("connected");
+        }
+        silent
+    });
+}
