@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::Path;
 
+use pcaphub_core::feed::OnSlow;
 use pcaphub_core::shape::Time;
 use pcaphub_sys::Device;
 
@@ -52,7 +53,24 @@ pub fn conflicts(plan: &Plan, opener: &dyn Opener) -> Vec<Conflict> {
     doubled(plan, &mut refuse);
     exposed(plan, &mut refuse);
     untimely(plan, &mut refuse);
+    impatient(plan, &mut refuse);
     found
+}
+
+/// Sinks for whose slow clients a source is to wait that cannot.
+fn impatient(plan: &Plan, refuse: &mut impl FnMut(Option<Place>, String)) {
+    let cannot = |spec: &&SourceSpec| source::kind(spec).is_some_and(|kind| !kind.can_wait);
+    let Some(source) = plan.sources.iter().find(cannot) else { return };
+    for (index, sink) in plan.sinks.iter().enumerate() {
+        if sink.on_slow == Some(OnSlow::Wait) {
+            let why = format!(
+                "{}: on-slow=wait, and {} cannot wait: what nobody takes is lost in the kernel; \
+                 choose drop or disconnect, and --max-memory to bridge more",
+                sink.name, source.name
+            );
+            refuse(Some(Place::Sink(index)), why);
+        }
+    }
 }
 
 /// Sinks that write to the file that a source reads.
@@ -169,5 +187,37 @@ fn untimely(plan: &Plan, refuse: &mut impl FnMut(Option<Place>, String)) {
             );
             refuse(Some(Place::Source(index)), why);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::limits::Limits;
+    use crate::opener::System;
+    use crate::plan::Reconnect;
+    use crate::sink;
+
+    #[test]
+    fn a_live_capture_cannot_wait_for_anybody() {
+        let endpoint = |text: &str| Endpoint::parse(text).unwrap();
+        let plan = |source: &str, sink: &str| Plan {
+            sources: vec![source::spec(endpoint(source)).unwrap()],
+            sinks: vec![sink::spec(endpoint(sink)).unwrap()],
+            order: None,
+            hold: Duration::ZERO,
+            reconnect: Reconnect::Always,
+            count: None,
+            duration: None,
+            limits: Limits::default(),
+        };
+        let found = conflicts(&plan("if:eth0", "tcp-listen://?on-slow=wait"), &System);
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].place, Some(Place::Sink(0)));
+        assert!(found[0].error.to_string().contains("if:eth0 cannot wait"), "{}", found[0].error);
+        assert!(conflicts(&plan("if:eth0", "tcp-listen://"), &System).is_empty());
+        assert!(conflicts(&plan("tcp://x", "tcp-listen://?on-slow=wait"), &System).is_empty());
     }
 }

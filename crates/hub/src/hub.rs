@@ -6,7 +6,7 @@
 //!
 //! [`Hub::run`] reads top to bottom: start the sources, start the sinks, and then, for as long as there
 //! are sources, take their batches, merge them, and publish what the merge releases to every feed. What
-//! runs is kept by the [`roster`](crate::roster), which a new plan changes while the path goes on.
+//! runs is kept by the `roster`, which a new plan changes while the path goes on.
 
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicU64;

@@ -83,7 +83,7 @@ impl Identity {
 }
 
 /// Becomes `identity` for good, without any capability, unable to get one, to open files beside those
-/// that [`open_files`] lets through, or to leave a core dump. What the kernel does not offer, in words.
+/// that `open_files` lets through, or to leave a core dump. What the kernel does not offer, in words.
 ///
 /// # Errors
 /// The first step that the system refuses, or that it says it took and did not.

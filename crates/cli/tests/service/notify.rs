@@ -149,3 +149,31 @@ fn the_watchdog_is_fed_beside_packets() {
     hub.signal(Signal::INT);
     manager.wait_for("STOPPING=1");
 }
+
+#[test]
+fn a_reload_is_told_with_its_time_and_when_it_is_over_also_where_it_was_refused() {
+    let folder = folder();
+    let good = "stats = \"json\"\n[[source]]\nendpoint = \"demo:\"\n[[sink]]\nendpoint = \"tcp-listen://127.0.0.1:0\"\n";
+    let config = file(&folder, "hub.toml", good.as_bytes());
+    let mut manager = Manager::new();
+    let mut command = manager.command();
+    command.arg("run").arg(&config);
+    let mut hub = Hub::spawn(command, 1);
+    manager.wait_for("READY=1");
+    let mut last = 0;
+    for (text, what) in
+        [(good, "read again"), ("rubbish", "everything stays as it was"), (good, "read again")]
+    {
+        std::fs::write(&config, text).unwrap();
+        hub.signal(Signal::HUP);
+        let said = manager.wait_for("RELOADING=1");
+        let time = said.lines().find_map(|line| line.strip_prefix("MONOTONIC_USEC=")).unwrap();
+        let time: u64 = time.parse().unwrap();
+        assert!(time > last, "{said}");
+        last = time;
+        manager.wait_for("READY=1");
+        hub.wait_for(what);
+    }
+    hub.stop();
+    manager.wait_for("STOPPING=1");
+}

@@ -221,7 +221,7 @@ fn a_listener_that_becomes_another_one_keeps_its_socket() {
     site.hub.wait_for("connected");
     site.hub.wait_for("connected");
     // Somebody connects all the time, and is never refused.
-    let (stop, stopped) = std::sync::mpsc::channel::<()>();
+    let (stop, stopped) = std::sync::mpsc::sync_channel::<()>(1);
     let dialling = std::thread::spawn(move || {
         let mut connected = 0;
         while stopped.try_recv().is_err() {

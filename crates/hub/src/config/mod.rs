@@ -122,8 +122,8 @@ pub enum Filters {
 /// )?;
 /// assert_eq!(config.plan.sources.len(), 1);
 ///
-/// let errors = pcaphub::config::parse("[[sink]]\nendpoint = \"null:\"\nalow = \"any\"\n").unwrap_err();
-/// assert!(errors.to_string().starts_with("3:1: unknown key \"alow\" in [[sink]]"), "{errors}");
+/// let errors = pcaphub::config::parse("[[source]]\nendpoint = \"demo:\"\nrat = 5\n").unwrap_err();
+/// assert!(errors.to_string().contains("3:1: unknown key \"rat\" in [[source]]"), "{errors}");
 /// # Ok::<(), pcaphub::config::ConfigErrors>(())
 /// ```
 ///
