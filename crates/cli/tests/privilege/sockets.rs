@@ -16,9 +16,10 @@ fn a_low_port_is_listened_on_and_a_name_dialled_again_and_again() {
     let producer = Producer::new();
     let source = format!("tcp://localhost:{}", producer.port());
     let listen = format!("127.0.0.1:{port}");
-    let hub = Hub::start(&["serve", &source, "--listen", &listen], 1);
+    let mut hub = Hub::start(&["serve", &source, "--listen", &listen], 1);
     assert_eq!(hub.client().port(), port);
     let mut client = connect(hub.client());
+    hub.wait_for("connected");
     let mut octets = header(1);
     for round in 0..3 {
         let packets = packets(1, 10, 1_700_000_000_000_000 + round * 1000, 10);
