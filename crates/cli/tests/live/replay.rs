@@ -280,7 +280,7 @@ fn it_does_not_send_where_it_captures_unless_forced() {
     // It has another name, too.
     network.a.shell("ip link property add dev va altname cable");
     for source in ["va", "any", "cable"] {
-        let refused = run_on(&network.a, &["pipe", "-i", source, "--to", "if:va"]);
+        let refused = run_on(&network.a, &["pipe", "-i", source, "--to", "if:va", "--duration", "2s"]);
         assert!(refused.contains("force=yes"), "{refused}");
     }
     let mut hub = network.a.hub(&["pipe", "-i", "va", "-f", "udp port 1", "--to", "if:va?force=yes"], 0);
