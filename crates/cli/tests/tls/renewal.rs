@@ -61,6 +61,25 @@ fn replaced_files_are_used_for_new_connections_and_drop_none_and_bad_ones_are_no
 }
 
 #[test]
+fn files_that_were_away_for_long_are_used_when_they_are_there_again() {
+    if !has("openssl") {
+        return;
+    }
+    let site = Site::new();
+    let mut hub = site.serve(Asks::Nothing);
+    let before = shown(&site, hub.client().port());
+    let (cert, key) = site.server();
+    let folder = site.folder.path().display();
+    shell(&format!("mv {cert} {folder}/old.pem && mv {key} {folder}/old-key.pem"));
+    let line = hub.wait_for("the new certificates cannot be used");
+    assert!(line.contains("server.pem") && line.contains("from before stay"), "{line}");
+    assert_eq!(shown(&site, hub.client().port()), before);
+    site.make(&["certs", "--name", "localhost"]);
+    hub.wait_for("certificates read again");
+    assert_ne!(shown(&site, hub.client().port()), before);
+}
+
+#[test]
 fn a_certificate_that_expires_soon_is_told_at_start() {
     let site = Site::new();
     site.make(&["soon", "--name", "localhost", "--days", "5"]);

@@ -15,26 +15,29 @@ use crate::opener::Opener;
 /// The largest file that is read: several times the system's list of authorities.
 const MOST: u64 = 4 << 20;
 
-/// Which file it was, and in which state.
+/// What was there under a name, and in which state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Stamp {
-    device: u64,
-    inode: u64,
-    size: u64,
-    seconds: i64,
-    nanoseconds: i64,
+pub(super) enum Stamp {
+    /// A regular file.
+    File { device: u64, inode: u64, size: u64, seconds: i64, nanoseconds: i64 },
+    /// A pipe or the like: what it held is gone once it was read.
+    Pipe,
+    /// Nothing that can be opened.
+    Missing,
 }
 
 impl Stamp {
-    /// `None` for what is not a regular file, which is read once and not looked at again.
-    fn of(metadata: &Metadata) -> Option<Self> {
-        metadata.is_file().then(|| Stamp {
+    fn of(metadata: &Metadata) -> Self {
+        if !metadata.is_file() {
+            return Stamp::Pipe;
+        }
+        Stamp::File {
             device: metadata.dev(),
             inode: metadata.ino(),
             size: metadata.size(),
             seconds: metadata.mtime(),
             nanoseconds: metadata.mtime_nsec(),
-        })
+        }
     }
 }
 
@@ -42,7 +45,7 @@ impl Stamp {
 pub(super) struct Files<'a> {
     opener: &'a dyn Opener,
     /// Every file, in the order in which they were read.
-    pub(super) stamps: Vec<(PathBuf, Option<Stamp>)>,
+    pub(super) stamps: Vec<(PathBuf, Stamp)>,
     /// Of each file, the certificate that expires first, where there are few: of the system's list,
     /// nobody needs to hear.
     pub(super) expiring: Vec<(PathBuf, Certificate)>,
@@ -152,13 +155,11 @@ pub(super) struct Authorities {
     pub(super) certificates: Vec<CertificateDer<'static>>,
 }
 
-/// How files are now; what is gone or cannot be opened has no stamp.
-pub(super) fn stamps(
-    opener: &dyn Opener,
-    paths: impl Iterator<Item = PathBuf>,
-) -> Vec<(PathBuf, Option<Stamp>)> {
+/// How files are now.
+pub(super) fn stamps(opener: &dyn Opener, paths: impl Iterator<Item = PathBuf>) -> Vec<(PathBuf, Stamp)> {
     let stamp = |path: &Path| {
-        opener.read_file(path).and_then(|file| file.metadata()).ok().as_ref().and_then(Stamp::of)
+        let metadata = opener.read_file(path).and_then(|file| file.metadata());
+        metadata.map_or(Stamp::Missing, |metadata| Stamp::of(&metadata))
     };
     paths.map(|path| (path.clone(), stamp(&path))).collect()
 }

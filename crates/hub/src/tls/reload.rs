@@ -100,9 +100,9 @@ pub(super) struct Live<T> {
 struct Present<T> {
     value: Arc<T>,
     /// The files as they were read, whether or not they could be used.
-    read: Vec<(PathBuf, Option<Stamp>)>,
+    read: Vec<(PathBuf, Stamp)>,
     /// As they were at the last look, if that was another state.
-    changing: Option<Vec<(PathBuf, Option<Stamp>)>>,
+    changing: Option<Vec<(PathBuf, Stamp)>>,
     expiring: Vec<(PathBuf, Certificate)>,
     /// What was said last about a file's certificates.
     warned: Vec<(PathBuf, Remaining)>,
@@ -142,9 +142,9 @@ impl<T: Send + Sync + 'static> Live<T> {
         let mut present = self.lock();
         let same = now == present.read;
         let settled = present.changing.as_ref() == Some(&now);
+        // A pipe was read once and is empty now; what is missing may come back.
+        let readable = now.iter().all(|(_, stamp)| *stamp != Stamp::Pipe);
         present.changing = (!same).then_some(now);
-        // What is no regular file, such as a pipe, was read once and is empty now.
-        let readable = present.read.iter().all(|(_, stamp)| stamp.is_some());
         readable && (when == When::Now || (!same && settled))
     }
 
@@ -267,6 +267,28 @@ mod tests {
         (0..5).for_each(|_| reloader.look());
         assert_eq!(*live.value(), 2);
         assert_eq!(counts(&events, "certificates_kept"), 1, "said once");
+        assert!(!reloader.reload_all());
+        std::fs::write(&path, &one).unwrap();
+        assert!(reloader.reload_all(), "asked for, it is read at once");
+        assert_eq!(*live.value(), 1);
+    }
+
+    #[test]
+    fn a_file_that_is_away_for_long_is_taken_when_it_is_there_again_and_asked_for_is_a_failure() {
+        let (folder, events) = (tempfile::tempdir().unwrap(), Events::default());
+        let reloader = TlsReloader::new(Arc::new(System), events.clone());
+        let path = folder.path().join("c.pem");
+        let one = testing::server(&["a"]).cert.pem();
+        std::fs::write(&path, &one).unwrap();
+        let live = live(&path, &reloader);
+        std::fs::remove_file(&path).unwrap();
+        (0..5).for_each(|_| reloader.look());
+        assert_eq!(counts(&events, "certificates_kept"), 1, "said once");
+        assert!(!reloader.reload_all());
+        std::fs::write(&path, one.clone() + &one).unwrap();
+        (0..2).for_each(|_| reloader.look());
+        assert_eq!(*live.value(), 2);
+        std::fs::remove_file(&path).unwrap();
         assert!(!reloader.reload_all());
         std::fs::write(&path, &one).unwrap();
         assert!(reloader.reload_all(), "asked for, it is read at once");
