@@ -1,5 +1,5 @@
 //! A directory that the helper opened: a process of its own does what is asked there, so that a slow
-//! disk holds up nobody else.
+//! disk holds up nobody else. It touches only files that a recording there could have named.
 
 use std::fs::File;
 use std::io;
@@ -8,11 +8,13 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 use serde::{Deserialize, Serialize};
 
 use super::message::{self, Failure, REQUEST};
 use crate::directory::{Directory, Entry, Folder};
+use crate::recording::Template;
 
 /// What is asked for; by [`Directory`].
 #[derive(Debug, Serialize, Deserialize)]
@@ -41,8 +43,14 @@ enum Outcome {
 const TOGETHER: usize = 50;
 
 /// Opens a directory and answers with the descriptor by which it is asked from then on; and
-/// serves until nobody has that any more.
-pub(super) fn serve(path: &Path, answer: impl Fn(io::Result<OwnedFd>)) {
+/// serves until nobody has that any more. Other files than those of `templates` are not touched, which
+/// `tell_refusal` gets.
+pub(super) fn serve(
+    path: &Path,
+    templates: &[Template],
+    mut tell_refusal: impl FnMut(&str),
+    answer: impl Fn(io::Result<OwnedFd>),
+) {
     let opened = Folder::open(path).and_then(|folder| Ok((folder, message::pair()?)));
     let (folder, (ours, theirs)) = match opened {
         Ok(opened) => opened,
@@ -54,7 +62,16 @@ pub(super) fn serve(path: &Path, answer: impl Fn(io::Result<OwnedFd>)) {
         let Ok((length @ 1.., _)) = message::receive(&ours, &mut buffer, RecvFlags::empty()) else { return };
         let wish = buffer.get(..length).and_then(|octets| serde_json::from_slice(octets).ok());
         let wish = wish.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput));
-        let granted = wish.and_then(|wish| grant(&folder, &ours, wish));
+        let granted = wish.and_then(|wish| {
+            if !allow(templates, &wish) {
+                tell_refusal(&format!(
+                    "refused in {}, because no recording names it: {wish:?}",
+                    path.display()
+                ));
+                return Err(Errno::ACCESS.into());
+            }
+            grant(&folder, templates, &ours, wish)
+        });
         let failed = |error| (Outcome::Failed(Failure::from(&error)), None);
         let (result, file) = granted.unwrap_or_else(failed);
         if tell(&ours, &result, file.as_ref()).is_err() {
@@ -63,7 +80,12 @@ pub(super) fn serve(path: &Path, answer: impl Fn(io::Result<OwnedFd>)) {
     }
 }
 
-fn grant(folder: &Folder, ours: &OwnedFd, wish: Wish) -> io::Result<(Outcome, Option<File>)> {
+fn grant(
+    folder: &Folder,
+    templates: &[Template],
+    ours: &OwnedFd,
+    wish: Wish,
+) -> io::Result<(Outcome, Option<File>)> {
     let done = |()| (Outcome::Done, None);
     match wish {
         Wish::Create(name) => folder.create(&name).map(|file| (Outcome::Done, Some(file))),
@@ -73,7 +95,7 @@ fn grant(folder: &Folder, ours: &OwnedFd, wish: Wish) -> io::Result<(Outcome, Op
         Wish::Free => folder.free().map(|octets| (Outcome::Octets(octets), None)),
         Wish::IsShared => folder.is_shared().map(|shared| (Outcome::Shared(shared), None)),
         Wish::List => {
-            for entries in folder.list(&|_| true)?.chunks(TOGETHER) {
+            for entries in folder.list(&|name| is_recorded(templates, name))?.chunks(TOGETHER) {
                 let nanos = |entry: &Entry| {
                     let since = entry.modified.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
                     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
@@ -84,6 +106,24 @@ fn grant(folder: &Folder, ours: &OwnedFd, wish: Wish) -> io::Result<(Outcome, Op
             Ok((Outcome::Files(Vec::new()), None))
         }
     }
+}
+
+/// Whether a wish is for a file that one of the recordings could have named: one that is being written
+/// is made and opened again under that name alone.
+fn allow(templates: &[Template], wish: &Wish) -> bool {
+    match wish {
+        Wish::Create(part) | Wish::Reopen(part) => templates.iter().any(|template| template.names_part(part)),
+        Wish::Publish(part, name) => {
+            templates.iter().any(|template| template.names_part(part) && template.names(name))
+        }
+        Wish::Remove(name) => is_recorded(templates, name),
+        Wish::List | Wish::Free | Wish::IsShared => true,
+    }
+}
+
+/// Whether a file is one of a recording, finished or being written.
+fn is_recorded(templates: &[Template], name: &str) -> bool {
+    templates.iter().any(|template| template.names(name) || template.names_part(name))
 }
 
 fn tell(ours: &OwnedFd, result: &Outcome, file: Option<&File>) -> io::Result<()> {

@@ -1,12 +1,13 @@
 //! What the operator named, and so may be opened; everything else is refused.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 
 use super::message::Request;
 use crate::endpoint::{Endpoint, Scheme};
 use crate::plan::Plan;
+use crate::recording::Template;
 use crate::source::exec_argv;
 
 /// What may be opened. Names are compared as they were written; what they lead to is looked up each
@@ -15,7 +16,8 @@ use crate::source::exec_argv;
 pub struct Permits {
     read: BTreeSet<PathBuf>,
     write: BTreeSet<PathBuf>,
-    directories: BTreeSet<PathBuf>,
+    /// With the names of the files that may be recorded there.
+    directories: BTreeMap<PathBuf, Vec<Template>>,
     connect: BTreeSet<PathBuf>,
     listen_unix: BTreeSet<PathBuf>,
     /// `HOST:PORT`
@@ -46,7 +48,7 @@ impl Permits {
             permits.enter(&sink.endpoint);
             let address = &sink.endpoint.address;
             if let Some(recording) = &sink.recording {
-                permits.directories.insert(recording.directory.clone());
+                permits.record(&recording.directory, &recording.template);
                 continue;
             }
             match sink.endpoint.scheme {
@@ -64,6 +66,19 @@ impl Permits {
     pub fn reading(mut self, path: impl Into<PathBuf>) -> Self {
         self.read.insert(path.into());
         self
+    }
+
+    /// Files of this recording.
+    fn record(&mut self, directory: &Path, template: &Template) {
+        let templates = self.directories.entry(directory.to_owned()).or_default();
+        if !templates.contains(template) {
+            templates.push(template.clone());
+        }
+    }
+
+    /// How the files are called that may be recorded into a directory.
+    pub(super) fn templates(&self, directory: &Path) -> &[Template] {
+        self.directories.get(directory).map_or(&[], Vec::as_slice)
     }
 
     /// What an endpoint names wherever it stands.
@@ -94,7 +109,9 @@ impl Permits {
             taps,
             commands,
         } = others.clone();
-        self.directories.extend(directories);
+        for (directory, templates) in &directories {
+            templates.iter().for_each(|template| self.record(directory, template));
+        }
         self.read.extend(read);
         self.write.extend(write);
         self.connect.extend(connect);
@@ -112,9 +129,9 @@ impl Permits {
         match request {
             Request::Read(path) => named(&self.read, path),
             Request::Write(path) => named(&self.write, path),
-            Request::Directory(path) => named(&self.directories, path),
+            Request::Directory(path) => self.directories.contains_key(path),
             Request::Look(path) => {
-                [&self.read, &self.write, &self.directories].iter().any(|set| named(set, path))
+                named(&self.read, path) || named(&self.write, path) || self.directories.contains_key(path)
             }
             Request::ListenTcp(address) => self.listens(*address),
             Request::ConnectUnix(path) => named(&self.connect, path),

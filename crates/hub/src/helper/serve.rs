@@ -155,7 +155,10 @@ impl Serving<'_> {
                 match request {
                     Request::Write(path) => reply(System.write_file(path).map(OwnedFd::from)),
                     Request::Read(path) => reply(System.read_file(path).map(OwnedFd::from)),
-                    Request::Directory(path) => folder::serve(path, reply),
+                    Request::Directory(path) => {
+                        let templates = self.helper.permits.templates(path).to_vec();
+                        folder::serve(path, &templates, |refusal| self.tell(refusal), reply);
+                    }
                     _ => {}
                 }
                 std::process::exit(0);

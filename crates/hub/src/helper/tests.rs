@@ -12,8 +12,12 @@ use crate::{sink, source};
 
 /// What these endpoints name.
 fn named(sources: &[&str], sinks: &[&str]) -> Permits {
+    Permits::of(&plan(sources, sinks))
+}
+
+fn plan(sources: &[&str], sinks: &[&str]) -> Plan {
     let endpoint = |text: &&str| Endpoint::parse(text).unwrap();
-    Permits::of(&Plan {
+    Plan {
         sources: sources.iter().map(|text| source::spec(endpoint(text)).unwrap()).collect(),
         sinks: sinks.iter().map(|text| sink::spec(endpoint(text)).unwrap()).collect(),
         order: None,
@@ -22,7 +26,7 @@ fn named(sources: &[&str], sinks: &[&str]) -> Permits {
         count: None,
         duration: None,
         limits: Limits::default(),
-    })
+    }
 }
 
 /// Runs `there` beside a helper; what the helper told.
@@ -183,4 +187,73 @@ fn without_its_helper_each_request_says_so() {
     let error = remote.read_file(Path::new("x")).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::BrokenPipe);
     assert!(error.to_string().contains("restart pcaphub"), "{error}");
+}
+
+/// Serves a folder on a thread, for `there`; what was told.
+fn in_folder(permits: &Permits, path: &Path, there: impl FnOnce(folder::RemoteFolder)) -> Vec<String> {
+    let told = Mutex::new(Vec::new());
+    let (send, receive) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let tell = |what: &str| told.lock().unwrap().push(what.to_owned());
+            let answer = |opened: io::Result<OwnedFd>| send.send(opened.unwrap()).unwrap();
+            folder::serve(path, permits.templates(path), tell, answer);
+        });
+        there(folder::RemoteFolder::new(receive.recv().unwrap()));
+    });
+    told.into_inner().unwrap()
+}
+
+#[test]
+fn in_a_directory_that_is_recorded_into_only_the_files_of_recordings_are_touched() {
+    let parent = tempfile::tempdir().unwrap();
+    let path = parent.path();
+    for other in [".bashrc", "id_rsa", "hub.toml", "id_rsa.part", "cap-1.pcap"] {
+        std::fs::write(path.join(other), "kept").unwrap();
+    }
+    let sink = |template: &str| {
+        let mut spec = sink::spec(Endpoint::parse(&format!("{}/", path.display())).unwrap()).unwrap();
+        let zone = crate::recording::Zone::Utc;
+        spec.recording.as_mut().unwrap().template =
+            crate::recording::Template::parse(template, zone).unwrap();
+        spec
+    };
+    let mut plan = plan(&["demo:"], &[]);
+    plan.sinks = vec![sink("cap-%Y.pcap"), sink("%s.pcapng.gz"), sink("cap-%Y.pcap")];
+    let permits = Permits::of(&plan);
+    assert_eq!(permits.templates(path).len(), 2);
+    assert!(permits.templates(Path::new("/etc")).is_empty());
+    let told = in_folder(&permits, path, |remote| {
+        for name in
+            [".bashrc", "id_rsa", "id_rsa.part", "evil", "evil.part", "cap-2026.pcap", "cap-1.pcap.part"]
+        {
+            assert_eq!(kind(remote.create(name)), DENIED, "{name}");
+            assert_eq!(kind(remote.reopen(name)), DENIED, "{name}");
+        }
+        for name in [".bashrc", "id_rsa", "id_rsa.part", "hub.toml", "cap-1.pcap", "cap-2026.pcap.part.part"]
+        {
+            assert_eq!(kind(remote.remove(name)), DENIED, "{name}");
+            assert_eq!(kind(remote.publish("cap-2026.pcap.part", name)), DENIED, "{name}");
+            assert_eq!(kind(remote.publish(name, "cap-2026.pcap")), DENIED, "{name}");
+        }
+        remote.create("cap-2026.pcap.part").unwrap().write_all(b"octets").unwrap();
+        assert_eq!(kind(remote.publish("cap-2026.pcap.part", "17.pcapng.gz")), DENIED, "another recording's");
+        assert_eq!(kind(remote.publish("cap-2026.pcap.part", "cap-2026.pcap.part")), DENIED);
+        let mut text = String::new();
+        remote.reopen("cap-2026.pcap.part").unwrap().read_to_string(&mut text).unwrap();
+        assert_eq!(text, "octets");
+        remote.publish("cap-2026.pcap.part", "cap-2026-2.pcap").unwrap();
+        remote.create("17.pcapng.gz.part").unwrap();
+        let mut names: Vec<_> = remote.list(&|_| true).unwrap().into_iter().map(|entry| entry.name).collect();
+        names.sort();
+        assert_eq!(names, ["17.pcapng.gz.part", "cap-2026-2.pcap"], "and no others are listed");
+        remote.remove("17.pcapng.gz.part").unwrap();
+        remote.remove("cap-2026-2.pcap").unwrap();
+        assert!(remote.free().unwrap() > 0 && remote.is_shared().is_ok());
+    });
+    assert!(told[0].contains("because no recording names it: Create(\".bashrc\")"), "{told:?}");
+    assert_eq!(std::fs::read_dir(path).unwrap().count(), 5);
+    for other in std::fs::read_dir(path).unwrap() {
+        assert_eq!(std::fs::read_to_string(other.unwrap().path()).unwrap(), "kept");
+    }
 }

@@ -153,6 +153,11 @@ impl Template {
         self.stem_of(name).is_some()
     }
 
+    /// Whether a file of this recording could have this name while it is written.
+    pub fn names_part(&self, name: &str) -> bool {
+        name.strip_suffix(PART).is_some_and(|name| self.names(name))
+    }
+
     /// The stem and number of a file that could be of this recording.
     pub fn stem_of<'a>(&self, name: &'a str) -> Option<(&'a str, u32)> {
         let whole = name.strip_suffix(&self.extension)?;

@@ -25,7 +25,7 @@ use crate::event::Event;
 use crate::pen::{Left, Pen};
 use crate::plan::SinkSpec;
 use crate::private::Replay;
-use crate::recording::{PART, Recording};
+use crate::recording::Recording;
 use crate::source::Pending;
 use crate::write::{Target, WhenFull, to_writer};
 
@@ -61,7 +61,7 @@ pub(super) fn open(
         opening.events.emit(Event::RecordingShared { sink: &spec.name });
     }
     let names = |name: &str| recording.template.names(name);
-    let part = |name: &str| name.strip_suffix(PART).is_some_and(names);
+    let part = |name: &str| recording.template.names_part(name);
     let listed = directory.list(&|name| names(name) || part(name));
     let listed = listed.map_err(|error| SinkError::io(spec, "cannot read the directory", &error))?;
     let (leftovers, mut kept): (Vec<_>, Vec<_>) = listed.into_iter().partition(|entry| part(&entry.name));
