@@ -22,6 +22,32 @@ pub(crate) struct Reload {
     pub(crate) opener: Arc<dyn Opener>,
     /// The certificates of all endpoints.
     pub(crate) certificates: TlsReloader,
+    /// Settings outside the plan, as they were at the start.
+    pub(crate) start: Settings,
+}
+
+/// Settings outside the plan that hold from the start on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Settings {
+    /// How logs are written.
+    pub(crate) json_log: bool,
+    /// How counts are.
+    pub(crate) stats_json: bool,
+    /// Who root became.
+    pub(crate) user: Option<String>,
+}
+
+impl Settings {
+    /// Those of these that are different now.
+    fn differing(&self, now: &Settings) -> impl Iterator<Item = &'static str> {
+        [
+            ("[log] format", self.json_log != now.json_log),
+            ("stats", self.stats_json != now.stats_json),
+            ("user", self.user != now.user),
+        ]
+        .into_iter()
+        .filter_map(|(name, differs)| differs.then_some(name))
+    }
 }
 
 impl Reload {
@@ -54,18 +80,28 @@ impl Reload {
         let certificates = self.certificates.clone();
         // What is wrong with a certificate is told where it is read; the one before stays.
         tokio::task::spawn_blocking(move || certificates.reload_all()).await?;
-        logging::set_verbosity(run::verbosity(config.log_level));
         self.opener.settle();
-        if !changed.later.is_empty() {
-            tracing::warn!(
-                "{}: {} changed, which holds from the next start on",
-                self.file.display(),
-                changed.later.join(", ")
-            );
+        let now = Settings {
+            json_log: config.log_format == config::LogFormat::Json,
+            stats_json: config.stats_json,
+            user: config.user.clone(),
+        };
+        let later: Vec<_> = changed.later.iter().copied().chain(self.start.differing(&now)).collect();
+        if !later.is_empty() {
+            let (file, later) = (self.file.display(), later.join(", "));
+            tracing::warn!("{file}: {later} changed, which holds from the next start on");
         }
-        Ok(match (changed.came, changed.went) {
-            (0, 0) => "read again; every source and sink stays".to_owned(),
-            (came, went) => format!("read again; sources and sinks: {came} came, {went} went"),
+        logging::set_verbosity(run::verbosity(config.log_level));
+        Ok(match (changed.came, changed.went, changed.altered) {
+            (0, 0, 0) => "read again; every source and sink stays as it is".to_owned(),
+            (0, 0, altered) => {
+                format!(
+                    "read again; every source and sink stays, {altered} of them with another filter or networks"
+                )
+            }
+            (came, went, altered) => {
+                format!("read again; sources and sinks: {came} came, {went} went, {altered} changed in place")
+            }
         })
     }
 }

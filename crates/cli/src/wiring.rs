@@ -11,7 +11,7 @@ use tracing::Level;
 
 use crate::arguments::{Arguments, Verb};
 use crate::privilege::{self, Rights};
-use crate::reload::Reload;
+use crate::reload::{Reload, Settings};
 use crate::{exit, help, logging, progress, run, service, signals, summary};
 
 /// Runs until the sources have ended or a signal comes.
@@ -78,6 +78,11 @@ async fn serve(
         hub: hub.handle(),
         opener,
         certificates: hub.tls(),
+        start: Settings {
+            json_log: arguments.log_format == logging::LogFormat::Json,
+            stats_json: arguments.stats_json,
+            user: arguments.user.clone(),
+        },
     });
     signals::heed(signals, trigger, hub.books(), arguments.stats_json, reload);
     if arguments.verb == Verb::Demo && arguments.verbosity >= 0 && !logging::is_json() {

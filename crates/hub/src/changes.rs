@@ -18,6 +18,8 @@ pub struct Changes {
     pub sources: Vec<Option<usize>>,
     /// The same for sinks.
     pub sinks: Vec<Option<usize>>,
+    /// How many stay that are different in what can change while they run.
+    pub altered: usize,
     /// Settings that are different and need a new start.
     pub later: Vec<&'static str>,
 }
@@ -25,13 +27,12 @@ pub struct Changes {
 impl Changes {
     /// From one plan to another.
     pub fn between(old: &Plan, new: &Plan) -> Self {
-        Changes {
-            sources: matched(&old.sources, &new.sources, |a, b| {
-                old.reconnect == new.reconnect && lasting_source(a) == lasting_source(b)
-            }),
-            sinks: matched(&old.sinks, &new.sinks, |a, b| lasting_sink(a) == lasting_sink(b)),
-            later: later(old, new),
-        }
+        let sources = matched(&old.sources, &new.sources, |a, b| {
+            old.reconnect == new.reconnect && lasting_source(a) == lasting_source(b)
+        });
+        let sinks = matched(&old.sinks, &new.sinks, |a, b| lasting_sink(a) == lasting_sink(b));
+        let altered = altered(&sources, &old.sources, &new.sources) + altered(&sinks, &old.sinks, &new.sinks);
+        Changes { sources, sinks, altered, later: later(old, new) }
     }
 
     /// Sources of the old plan, of which there were `count`, that the new one has not.
@@ -43,6 +44,14 @@ impl Changes {
     pub fn gone_sinks(&self, count: usize) -> Vec<usize> {
         gone(&self.sinks, count)
     }
+}
+
+/// How many of those that stay are not quite the same.
+fn altered<T: PartialEq>(kept: &[Option<usize>], old: &[T], new: &[T]) -> usize {
+    let differs = |(kept, spec): &(&Option<usize>, &T)| {
+        kept.is_some_and(|index| old.get(index).is_some_and(|was| was != *spec))
+    };
+    kept.iter().zip(new).filter(differs).count()
 }
 
 fn gone(kept: &[Option<usize>], count: usize) -> Vec<usize> {
@@ -124,6 +133,7 @@ mod tests {
         assert_eq!(changes.sinks, [Some(0)]);
         assert_eq!(changes.gone_sinks(2), [1]);
         assert!(changes.gone_sources(2).is_empty() && changes.later.is_empty());
+        assert_eq!(changes.altered, 2);
     }
 
     #[test]

@@ -111,6 +111,8 @@ pub struct Changed {
     pub came: usize,
     /// Sources and sinks that went.
     pub went: usize,
+    /// Those that stay, with another filter or other networks.
+    pub altered: usize,
     /// Settings that are different and hold from the next start on.
     pub later: Vec<&'static str>,
 }
@@ -138,6 +140,7 @@ impl Handle {
         let changed = Changed {
             came: changes.sources.iter().chain(&changes.sinks).filter(new).count(),
             went: changes.gone_sources(sources).len() + changes.gone_sinks(sinks).len(),
+            altered: changes.altered,
             later: changes.later.clone(),
         };
         let (done, in_force) = oneshot::channel();
@@ -218,7 +221,7 @@ impl Hub {
         let certificates = tokio::spawn(site.tls.clone().watch(outer.clone()));
         let floods = events.clone();
         let settling = tokio::spawn(async move { floods.settle_floods().await });
-        let mut roster = Roster::new(site, shared, filters, &plan, books.clone());
+        let mut roster = Roster::new(site, shared, filters, &plan, books.clone(), changeable);
         let mut path = Path::new(&plan, books.clone(), events.clone(), clock).with_pulse(pulse.clone());
         roster.change_sources(&mut opened, &mut path);
 
@@ -374,7 +377,7 @@ fn sink_ended(
 ) -> Option<String> {
     let why = match ended {
         Ok((number, result)) => {
-            roster.sink_ended(number, path);
+            roster.sink_ended(number, result.is_err(), path);
             result.err()?
         }
         Err(error) => error.to_string(),

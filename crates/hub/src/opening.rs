@@ -20,7 +20,7 @@ use crate::plan::{Plan, PlanError, SinkSpec, SourceSpec};
 use crate::private;
 use crate::shutdown::{Shutdown, Trigger};
 use crate::sink::{self, Sink, SinkError};
-use crate::source::{self, Source, SourceError, SourceKind};
+use crate::source::{self, Habit, Source, SourceError, SourceKind};
 use crate::tls::TlsReloader;
 
 /// Why a hub could not start, or not change.
@@ -68,10 +68,10 @@ pub(crate) struct RunningSource {
 #[derive(Debug, Clone)]
 pub(crate) struct RunningSink {
     pub(crate) controls: Controls,
-    /// Which feed it reads from; sinks with the same number share it.
-    pub(crate) feed: u64,
-    /// Whether it has ended; then it is opened again.
+    /// Whether it has ended.
     pub(crate) ended: bool,
+    /// Whether it ended in an error.
+    pub(crate) failed: bool,
 }
 
 /// A plan, and what of it was opened.
@@ -118,6 +118,7 @@ impl Site {
         let changes = Changes {
             sources: vec![None; plan.sources.len()],
             sinks: vec![None; plan.sinks.len()],
+            altered: 0,
             later: Vec::new(),
         };
         let plan = self.checked(plan)?;
@@ -137,13 +138,17 @@ impl Site {
             // Files read once for all are not those read for each client.
             changes.sources.fill(None);
         }
-        for kept in &mut changes.sources {
-            *kept = kept.filter(|index| !running.sources.get(*index).is_none_or(|source| source.failed));
+        // What failed is tried again, but no file is read or written from its beginning a second time.
+        for (kept, spec) in changes.sources.iter_mut().zip(&plan.sources) {
+            let again = source::kind(spec).is_some_and(|kind| kind.habit != Habit::Once);
+            let failed = |index: usize| running.sources.get(index).is_none_or(|source| source.failed);
+            *kept = kept.filter(|index| !(again && failed(*index)));
         }
-        for kept in &mut changes.sinks {
-            *kept = kept.filter(|index| !running.sinks.get(*index).is_none_or(|sink| sink.ended));
+        for (kept, spec) in changes.sinks.iter_mut().zip(&plan.sinks) {
+            let again = spec.endpoint.scheme != Scheme::File || spec.recording.is_some();
+            let failed = |index: usize| running.sinks.get(index).is_none_or(|sink| sink.failed);
+            *kept = kept.filter(|index| !(again && failed(*index)));
         }
-        part_feeds(running, &plan, &mut changes);
         let (gone_sources, gone_sinks) =
             (changes.gone_sources(running.sources.len()), changes.gone_sinks(running.sinks.len()));
         let controls = gone_sources.iter().filter_map(|index| running.sources.get(*index));
@@ -299,7 +304,7 @@ fn successions(
         let before = if kept.is_none() { before(spec) } else { None };
         match (before, spec.endpoint.scheme) {
             (Some(_), Scheme::File) if spec.recording.is_none() => Err(PlanError::Refused(format!(
-                "{}: a file that is being written cannot be written in another way: it would begin anew;                      give the sink another name, or restart",
+                "{}: a file that is being written cannot be written in another way: it would begin anew; give the sink another name, or restart",
                 spec.name
             ))),
             (Some(_), Scheme::Stdio) => Err(PlanError::Refused(
@@ -332,28 +337,4 @@ fn source_filter(spec: &SourceSpec) -> Result<Filters, PlanError> {
 
 fn unusable(name: &str) -> PlanError {
     PlanError::Refused(format!("{name} cannot be used here"))
-}
-
-/// A sink whose filter changes stays only if all sinks that share its feed change theirs alike: its
-/// clients cannot go over to another feed in the middle of a stream.
-fn part_feeds(running: &Running, plan: &Plan, changes: &mut Changes) {
-    let wanted = |changes: &Changes, old: usize| {
-        let new = changes.sinks.iter().position(|kept| *kept == Some(old))?;
-        plan.sinks.get(new).map(|spec| spec.filter.clone())
-    };
-    let before = changes.clone();
-    for (spec, kept) in plan.sinks.iter().zip(&mut changes.sinks) {
-        let Some(old) = *kept else { continue };
-        let (Some(was), Some(sink)) = (running.plan.sinks.get(old), running.sinks.get(old)) else { continue };
-        if was.filter == spec.filter {
-            continue;
-        }
-        let shared = running.sinks.iter().enumerate().filter(|(_, other)| other.feed == sink.feed);
-        if !shared
-            .map(|(index, _)| index)
-            .all(|index| wanted(&before, index).is_none_or(|filter| filter == spec.filter))
-        {
-            *kept = None;
-        }
-    }
 }

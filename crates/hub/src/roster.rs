@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pcaphub_core::buffer::Pool;
-use pcaphub_core::feed::{Announcements, Feed, Ring};
+use pcaphub_core::feed::{Announcements, Feed, Ring, Start, Subscriber};
 use pcaphub_core::filter::Filters;
 use pcaphub_core::format::Format;
 use pcaphub_core::merge::Order;
@@ -39,6 +39,8 @@ pub(crate) struct Roster {
     books: Books,
     filters: watch::Sender<Filters>,
     replay: bool,
+    /// Whether another plan may come.
+    changeable: bool,
     /// The format of the last source, where files are replayed, or of the first that told.
     pub(crate) own: Option<Format>,
     clients: Clients,
@@ -51,7 +53,7 @@ pub(crate) struct Roster {
     /// Sources that were told to end and have not yet.
     leaving: HashMap<usize, Trigger>,
     /// Sinks that start when the one of this number has let go.
-    waiting: Vec<(u64, usize)>,
+    waiting: Vec<Waiting>,
     next: u64,
     ingests: JoinSet<()>,
     delivering: JoinSet<(u64, Result<(), String>)>,
@@ -79,6 +81,17 @@ struct Delivering {
     controls: Controls,
     present: Present,
     ended: bool,
+    failed: bool,
+}
+
+/// A sink that is to start.
+struct Waiting {
+    /// When this one has let go.
+    before: u64,
+    /// Which of the plan it is.
+    index: usize,
+    /// Its place in the feed.
+    reserved: Option<Subscriber>,
 }
 
 /// A feed, and what sinks have to agree on to share it.
@@ -100,6 +113,7 @@ impl Roster {
         filters: watch::Sender<Filters>,
         plan: &Plan,
         books: Books,
+        changeable: bool,
     ) -> Self {
         let (stop_sinks, sinks_shutdown) = crate::shutdown::shutdown();
         let limits = Arc::new(plan.limits.clone());
@@ -115,6 +129,7 @@ impl Roster {
             books,
             filters,
             replay: false,
+            changeable,
             own: None,
             sources: Vec::new(),
             sinks: Vec::new(),
@@ -141,8 +156,8 @@ impl Roster {
             |source: &AtWork| RunningSource { controls: source.controls.clone(), failed: source.failed };
         let sink = |sink: &Delivering| RunningSink {
             controls: sink.controls.clone(),
-            feed: sink.feed,
             ended: sink.ended,
+            failed: sink.failed,
         };
         Running {
             plan: self.plan.clone(),
@@ -161,6 +176,12 @@ impl Roster {
     pub(crate) fn change_sources(&mut self, opened: &mut Opened, path: &mut Path) {
         let before = std::mem::take(&mut self.sources);
         let mut before: Vec<Option<AtWork>> = before.into_iter().map(Some).collect();
+        if opened.replay && !self.replay {
+            // Who shares the stream that ends now comes back to files of its own.
+            self.feeds.iter().for_each(|feed| {
+                self.sinks.iter().for_each(|sink| feed.ring.end_group(sink.number));
+            });
+        }
         self.replay = opened.replay;
         self.plan.sources.clone_from(&opened.plan.sources);
         let on_slow = OnSlowRule::of(&opened.plan);
@@ -277,9 +298,15 @@ impl Roster {
                     let key = self.key_of(spec, &on_slow);
                     let feed = self.feed(key, path);
                     match slot {
-                        Slot::Now(sink) => self.start_sink(number, sink, feed),
+                        Slot::Now(sink) => self.start_sink(number, sink, feed, None),
                         Slot::After(old) => {
-                            self.waiting.push((numbers.get(old).copied().unwrap_or(0), index));
+                            let before = numbers.get(old).copied().unwrap_or(0);
+                            // What is published until it can start waits for it in the ring.
+                            let ring = self.feeds.iter().find(|known| known.number == feed);
+                            let reserved = ring.filter(|_| !self.replay).map(|feed| {
+                                Subscriber::join_group(&feed.ring, spec.name.clone(), Start::Next, number)
+                            });
+                            self.waiting.push(Waiting { before, index, reserved });
                             self.not_yet(number, feed)
                         }
                     }
@@ -317,7 +344,10 @@ impl Roster {
 
     /// The feed of this key; made if there is none.
     fn feed(&mut self, key: FeedKey, path: &mut Path) -> u64 {
-        if let Some(feed) = self.feeds.iter().find(|feed| !feed.retired && feed.key == key) {
+        // A feed that sinks share cannot have another filter for one of them: where that may be wanted, each
+        // has its own.
+        let known = self.feeds.iter().find(|feed| !self.changeable && !feed.retired && feed.key == key);
+        if let Some(feed) = known {
             return feed.number;
         }
         let number = self.number();
@@ -331,13 +361,20 @@ impl Roster {
         number
     }
 
-    fn start_sink(&mut self, number: u64, sink: Box<dyn Sink>, feed: u64) -> Delivering {
+    fn start_sink(
+        &mut self,
+        number: u64,
+        sink: Box<dyn Sink>,
+        feed: u64,
+        reserved: Option<Subscriber>,
+    ) -> Delivering {
         let mut delivering = self.not_yet(number, feed);
         let Some(from) = self.feeds.iter_mut().find(|known| known.number == feed) else { return delivering };
         from.readers.push(number);
         let (ring, key) = (from.ring.clone(), from.key.clone());
         let (stop, shutdown) = self.sinks_shutdown.part();
         (delivering.ended, delivering.stop, delivering.controls) = (false, stop, sink.controls());
+        let reserved = Arc::new(Mutex::new(reserved));
         delivering.present.set(self.files(&key));
         let context = sink::Context {
             ring,
@@ -354,6 +391,7 @@ impl Roster {
             told: self.site.shutdown.clone(),
             replay: delivering.present.clone(),
             group: number,
+            reserved,
         };
         let running = sink.run(context);
         self.delivering.spawn(async move { (number, running.await) });
@@ -385,7 +423,7 @@ impl Roster {
     fn not_yet(&self, number: u64, feed: u64) -> Delivering {
         let (stop, _) = crate::shutdown::shutdown();
         let (controls, present) = (Controls::default(), Present::default());
-        Delivering { number, feed, stop, controls, present, ended: true }
+        Delivering { number, feed, stop, controls, present, ended: true, failed: false }
     }
 
     /// Ends a sink: it takes no new clients, its subscribers get what is queued for them, and in the end
@@ -416,10 +454,9 @@ impl Roster {
     fn retire_feeds(&mut self, path: &mut Path) {
         for feed in &mut self.feeds {
             let wanted = self.sinks.iter().any(|sink| sink.feed == feed.number && !sink.ended)
-                || self
-                    .waiting
-                    .iter()
-                    .any(|(_, index)| self.sinks.get(*index).is_some_and(|sink| sink.feed == feed.number));
+                || self.waiting.iter().any(|waiting| {
+                    self.sinks.get(waiting.index).is_some_and(|sink| sink.feed == feed.number)
+                });
             if !wanted && !feed.retired {
                 feed.retired = true;
                 path.remove_outlet(&feed.ring);
@@ -466,19 +503,21 @@ impl Roster {
     }
 
     /// A sink has ended. What was to take its place starts.
-    pub(crate) fn sink_ended(&mut self, number: u64, path: &mut Path) {
-        self.sinks.iter_mut().filter(|sink| sink.number == number).for_each(|sink| sink.ended = true);
+    pub(crate) fn sink_ended(&mut self, number: u64, failed: bool, path: &mut Path) {
+        for sink in self.sinks.iter_mut().filter(|sink| sink.number == number) {
+            (sink.ended, sink.failed) = (true, failed);
+        }
         self.feeds.iter_mut().for_each(|feed| feed.readers.retain(|reader| *reader != number));
-        let ready = |(before, _): &(u64, usize)| *before == number;
+        let ready = |waiting: &Waiting| waiting.before == number;
         let (ready, waiting): (Vec<_>, _) = self.waiting.drain(..).partition(ready);
         self.waiting = waiting;
-        for (_, index) in ready {
+        for Waiting { index, reserved, .. } in ready {
             let (Some(spec), Some(place)) = (self.plan.sinks.get(index), self.sinks.get(index)) else {
                 continue;
             };
             let (number, feed) = (place.number, place.feed);
             let started = match self.site.open_sink(spec) {
-                Ok(sink) => self.start_sink(number, sink, feed),
+                Ok(sink) => self.start_sink(number, sink, feed, reserved),
                 Err(error) => {
                     self.site.events.emit(Event::SinkFailed { why: &error });
                     continue;

@@ -8,7 +8,7 @@ use std::io;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use pcaphub_core::feed::{Chunk, Ending, Start, Subscriber};
+use pcaphub_core::feed::{Chunk, Ending, Subscriber};
 use pcaphub_core::pace::{Pace, Pacer};
 use pcaphub_core::stats::DropReason;
 use pcaphub_core::time::{Monotonic, Timestamp};
@@ -108,8 +108,7 @@ fn cannot(spec: &SinkSpec, error: &io::Error) -> SinkError {
 
 impl Sink for Injection {
     fn run(self: Box<Self>, context: Context) -> Pending<'static, Result<(), String>> {
-        let subscriber = Subscriber::join(&context.ring, self.spec.name.clone(), Start::Next);
-        context.gate.open();
+        let subscriber = context.subscribe(&self.spec.name);
         let (done, ended) = tokio::sync::oneshot::channel();
         let inject = move || {
             let pacer = Pacer::new(self.spec.pace.unwrap_or(Pace::Max));

@@ -11,7 +11,7 @@ mod record;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use pcaphub_core::convert::Addresses;
 use pcaphub_core::feed::{Announcements, History, Ring, Start, Subscriber};
@@ -78,18 +78,29 @@ pub struct Context {
     pub replay: Present,
     /// What its subscribers have in common, of all sinks'.
     pub group: u64,
+    /// A place in the feed that was kept for it until it could start.
+    pub reserved: Arc<Mutex<Option<Subscriber>>>,
 }
 
 impl Context {
     /// Joins the feed, and lets sources go that waited for somebody to do so.
     pub fn join(&self, name: &str) -> Pen {
+        Pen::new(self.subscribe(name), self.interfaces.clone())
+    }
+
+    /// The same, without what writes it.
+    pub fn subscribe(&self, name: &str) -> Subscriber {
+        let reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(reserved) = reserved {
+            return reserved;
+        }
         let start = match self.ring.options().history {
             History::None => Start::Next,
             _ => Start::History(self.clock.now()),
         };
         let subscriber = Subscriber::join_group(&self.ring, name.into(), start, self.group);
         self.gate.open();
-        Pen::new(subscriber, self.interfaces.clone())
+        subscriber
     }
 }
 

@@ -2,8 +2,6 @@
 
 use std::collections::VecDeque;
 
-use pcaphub_core::feed::{Start, Subscriber};
-
 use super::{Context, Opening, Sink, SinkError};
 use crate::plan::SinkSpec;
 use crate::source::Pending;
@@ -19,8 +17,7 @@ pub(super) fn open(spec: &SinkSpec, _: &Opening) -> Result<Box<dyn Sink>, SinkEr
 
 impl Sink for Null {
     fn run(self: Box<Self>, context: Context) -> Pending<'static, Result<(), String>> {
-        let subscriber = Subscriber::join(&context.ring, self.0.into(), Start::Next);
-        context.gate.open();
+        let subscriber = context.subscribe(&self.0);
         Box::pin(async move {
             let mut hand = VecDeque::new();
             while std::future::poll_fn(|cx| subscriber.poll_take(cx, TAKE, &mut hand)).await.is_ok() {
