@@ -192,7 +192,7 @@ fn without_its_helper_each_request_says_so() {
 /// Serves a folder on a thread, for `there`; what was told.
 fn in_folder(permits: &Permits, path: &Path, there: impl FnOnce(folder::RemoteFolder)) -> Vec<String> {
     let told = Mutex::new(Vec::new());
-    let (send, receive) = std::sync::mpsc::channel();
+    let (send, receive) = std::sync::mpsc::sync_channel(16);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let tell = |what: &str| told.lock().unwrap().push(what.to_owned());
