@@ -10,7 +10,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::certificate::Certificate;
-use crate::opener::Opener;
+use crate::opener::{Kind, Opener};
 
 /// The largest file that is read: several times the system's list of authorities.
 const MOST: u64 = 4 << 20;
@@ -18,9 +18,9 @@ const MOST: u64 = 4 << 20;
 /// What was there under a name, and in which state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stamp {
-    /// A regular file.
-    File { device: u64, inode: u64, size: u64, seconds: i64, nanoseconds: i64 },
-    /// A pipe or the like: what it held is gone once it was read.
+    /// A regular file; the time is that of its last change, which a new owner is, too.
+    File { device: u64, inode: u64, mode: u32, size: u64, seconds: i64, nanoseconds: i64 },
+    /// A pipe, a directory or the like; what a pipe held is gone once it was read.
     Pipe,
     /// Nothing that can be opened.
     Missing,
@@ -34,9 +34,10 @@ impl Stamp {
         Stamp::File {
             device: metadata.dev(),
             inode: metadata.ino(),
+            mode: metadata.mode(),
             size: metadata.size(),
-            seconds: metadata.mtime(),
-            nanoseconds: metadata.mtime_nsec(),
+            seconds: metadata.ctime(),
+            nanoseconds: metadata.ctime_nsec(),
         }
     }
 }
@@ -44,6 +45,8 @@ impl Stamp {
 /// Files that are read, and what is worth remembering of them.
 pub(super) struct Files<'a> {
     opener: &'a dyn Opener,
+    /// Whether they were read before: a pipe in their place would be waited for, perhaps for ever.
+    again: bool,
     /// Every file, in the order in which they were read.
     pub(super) stamps: Vec<(PathBuf, Stamp)>,
     /// Of each file, the certificate that expires first, where there are few: of the system's list,
@@ -64,7 +67,12 @@ pub fn certificates(opener: &dyn Opener, path: &Path) -> Result<Vec<CertificateD
 
 impl<'a> Files<'a> {
     pub(super) fn new(opener: &'a dyn Opener) -> Self {
-        Files { opener, stamps: Vec::new(), expiring: Vec::new() }
+        Files { opener, again: false, stamps: Vec::new(), expiring: Vec::new() }
+    }
+
+    /// To read files once more, which are to be regular ones now.
+    pub(super) fn again(opener: &'a dyn Opener) -> Self {
+        Files { again: true, ..Files::new(opener) }
     }
 
     /// The certificates in a file; at least one.
@@ -133,6 +141,11 @@ impl<'a> Files<'a> {
 
     fn read(&mut self, path: &Path) -> Result<(Vec<u8>, Metadata), String> {
         let read = || {
+            if self.again && self.opener.look(path)?.kind != Kind::File {
+                return Err(std::io::Error::other(
+                    "it is no regular file, and while pcaphub runs only such ones are read again",
+                ));
+            }
             let file = self.opener.read_file(path)?;
             let metadata = file.metadata()?;
             let mut octets = Vec::new();
@@ -158,9 +171,13 @@ pub(super) struct Authorities {
 /// How files are now.
 pub(super) fn stamps(opener: &dyn Opener, paths: impl Iterator<Item = PathBuf>) -> Vec<(PathBuf, Stamp)> {
     let stamp = |path: &Path| {
-        let metadata = opener.read_file(path).and_then(|file| file.metadata());
-        metadata.map_or(Stamp::Missing, |metadata| Stamp::of(&metadata))
+        // To open a FIFO waits for its writer.
+        if opener.look(path)?.kind != Kind::File {
+            return Ok(Stamp::Pipe);
+        }
+        Ok::<_, std::io::Error>(Stamp::of(&opener.read_file(path)?.metadata()?))
     };
+    let stamp = |path: &Path| stamp(path).unwrap_or(Stamp::Missing);
     paths.map(|path| (path.clone(), stamp(&path))).collect()
 }
 

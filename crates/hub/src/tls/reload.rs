@@ -99,6 +99,8 @@ pub(super) struct Live<T> {
 
 struct Present<T> {
     value: Arc<T>,
+    /// Whether some of it came from a pipe, which is read once and empty then.
+    piped: bool,
     /// The files as they were read, whether or not they could be used.
     read: Vec<(PathBuf, Stamp)>,
     /// As they were at the last look, if that was another state.
@@ -114,7 +116,8 @@ impl<T: Send + Sync + 'static> Live<T> {
         let mut files = Files::new(reloader.shared.opener.as_ref());
         let value = Arc::new(load(&mut files)?);
         let Files { stamps: read, expiring, .. } = files;
-        let present = Present { value, read, changing: None, expiring, warned: Vec::new() };
+        let piped = is_piped(&read);
+        let present = Present { value, piped, read, changing: None, expiring, warned: Vec::new() };
         let live = Arc::new(Live { name, load, present: Mutex::new(present) });
         live.warn_of_expiry(&mut live.lock(), reloader.events(), SystemTime::now());
         let renewed: Weak<dyn Renew> = Arc::downgrade(&(live.clone() as Arc<dyn Renew>));
@@ -142,8 +145,7 @@ impl<T: Send + Sync + 'static> Live<T> {
         let mut present = self.lock();
         let same = now == present.read;
         let settled = present.changing.as_ref() == Some(&now);
-        // A pipe was read once and is empty now; what is missing may come back.
-        let readable = now.iter().all(|(_, stamp)| *stamp != Stamp::Pipe);
+        let readable = !present.piped || now.iter().all(|(_, stamp)| matches!(stamp, Stamp::File { .. }));
         present.changing = (!same).then_some(now);
         readable && (when == When::Now || (!same && settled))
     }
@@ -177,7 +179,7 @@ impl<T: Send + Sync + 'static> Renew for Live<T> {
             self.warn_of_expiry(&mut self.lock(), events, SystemTime::now());
             return true;
         }
-        let mut files = Files::new(opener);
+        let mut files = Files::again(opener);
         let loaded = (self.load)(&mut files);
         let Files { stamps: read, expiring, .. } = files;
         let endpoint = &self.name;
@@ -185,8 +187,8 @@ impl<T: Send + Sync + 'static> Renew for Live<T> {
         match loaded {
             Ok(value) => {
                 let changed = present.read != read;
-                *present =
-                    Present { value: Arc::new(value), read, changing: None, expiring, warned: Vec::new() };
+                let (value, piped) = (Arc::new(value), is_piped(&read));
+                *present = Present { value, piped, read, changing: None, expiring, warned: Vec::new() };
                 if changed {
                     let expires = present.expiring.first().map_or("", |(_, first)| &first.expires);
                     events.emit(Event::CertificatesRenewed { endpoint, expires });
@@ -204,6 +206,10 @@ impl<T: Send + Sync + 'static> Renew for Live<T> {
             }
         }
     }
+}
+
+fn is_piped(files: &[(PathBuf, Stamp)]) -> bool {
+    files.iter().any(|(_, stamp)| *stamp == Stamp::Pipe)
 }
 
 /// How long a certificate is still valid, as far as it is worth a line.
@@ -231,6 +237,8 @@ impl Remaining {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
     use std::path::Path;
 
     use super::*;
@@ -293,6 +301,52 @@ mod tests {
         std::fs::write(&path, &one).unwrap();
         assert!(reloader.reload_all(), "asked for, it is read at once");
         assert_eq!(*live.value(), 1);
+    }
+
+    #[test]
+    fn a_key_whose_mode_is_put_right_is_taken() {
+        let (folder, events) = (tempfile::tempdir().unwrap(), Events::default());
+        let reloader = TlsReloader::new(Arc::new(System), events.clone());
+        let path = folder.path().join("key.pem");
+        let mode = |mode: u32| std::fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        std::fs::write(&path, testing::server(&["a"]).signing_key.serialize_pem()).unwrap();
+        mode(0o600);
+        let key = path.clone();
+        let load: Load<()> = Box::new(move |files| files.key(&key).map(drop));
+        let _live = Live::open("tls-listen://x".into(), &reloader, load).unwrap();
+        std::fs::write(&path, testing::server(&["a"]).signing_key.serialize_pem()).unwrap();
+        mode(0o644);
+        (0..3).for_each(|_| reloader.look());
+        assert_eq!(counts(&events, "certificates_kept"), 1);
+        mode(0o600);
+        (0..3).for_each(|_| reloader.look());
+        assert_eq!(counts(&events, "certificates_renewed"), 1);
+    }
+
+    #[test]
+    fn a_fifo_in_place_of_a_file_holds_nobody_up_and_is_said_once() {
+        let (folder, events) = (tempfile::tempdir().unwrap(), Events::default());
+        let reloader = TlsReloader::new(Arc::new(System), events.clone());
+        let path = folder.path().join("c.pem");
+        let one = testing::server(&["a"]).cert.pem();
+        std::fs::write(&path, &one).unwrap();
+        let live = live(&path, &reloader);
+        std::fs::remove_file(&path).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        // On a thread: to open it would wait for ever.
+        let (done, until_done) = std::sync::mpsc::channel();
+        let looking = reloader.clone();
+        std::thread::spawn(move || {
+            (0..3).for_each(|_| looking.look());
+            let _ = done.send(looking.reload_all());
+        });
+        let renewed = until_done.recv_timeout(Duration::from_secs(20)).expect("nobody waits for a writer");
+        assert!(!renewed, "asked for, it is a failure");
+        assert_eq!(counts(&events, "certificates_kept"), 2, "once by itself, and once when asked for");
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, one.clone() + &one).unwrap();
+        (0..2).for_each(|_| reloader.look());
+        assert_eq!(*live.value(), 2);
     }
 
     #[test]
