@@ -102,6 +102,25 @@ fn a_hello_octet_by_octet_is_answered_and_one_cut_off_harms_nobody() {
 }
 
 #[test]
+fn a_client_of_old_tls_and_one_that_says_too_much_hear_what_to_do() {
+    if !has("openssl") {
+        return;
+    }
+    let site = Site::new();
+    let mut hub = site.serve(Asks::Nothing);
+    let port = hub.client().port();
+    let _old = Tool::start(&format!(
+        "exec openssl s_client -tls1_1 -cipher ALL:@SECLEVEL=0 -connect 127.0.0.1:{port}"
+    ));
+    let line = hub.wait_for("no TLS connection");
+    assert!(line.contains("too old") && line.contains("1.1"), "{line}");
+    // A hello of 16 MiB, as its first octets say.
+    answer(&hub, &[0x16, 0x03, 0x01, 0x00, 0x04, 0x01, 0xff, 0xff, 0xff]);
+    assert!(hub.wait_for("no TLS connection").contains("larger than 64 KiB"));
+    assert_serves(&site, &hub);
+}
+
+#[test]
 fn tls_on_a_plain_port_is_told_and_sent_away() {
     if !has("openssl") {
         return;

@@ -40,6 +40,10 @@ fn of_tls(error: &Error) -> String {
         Error::InvalidMessage(
             InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion,
         ) => "what it sent is not TLS; if it speaks plain PCAP-over-IP, it is tcp://".into(),
+        Error::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge | InvalidMessage::MessageTooLarge) => {
+            "a message of its handshake is larger than 64 KiB: if it speaks TLS at all, let it show its own              certificate and those between it and its authority, and no others"
+                .into()
+        }
         other => format!("TLS failed: {}", escaped(&other.to_string(), 200)),
     }
 }
@@ -118,6 +122,21 @@ fn of_incompatible(why: &PeerIncompatible) -> String {
         | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig => {
             "it speaks only TLS 1.1 or older, which is broken; see docs/tls.md on old servers".into()
         }
+        PeerIncompatible::SignatureAlgorithmsExtensionRequired
+        | PeerIncompatible::NamedGroupsExtensionRequired
+        | PeerIncompatible::EcPointsExtensionRequired
+        | PeerIncompatible::UncompressedEcPointsRequired
+        | PeerIncompatible::ExtendedMasterSecretExtensionRequired => {
+            "it is too old: its TLS lacks what 1.2 has today, or is 1.1 or older, which is broken. Update it, or put              stunnel before it; see docs/tls.md on old servers"
+                .into()
+        }
+        PeerIncompatible::NoCipherSuitesInCommon
+        | PeerIncompatible::NoKxGroupsInCommon
+        | PeerIncompatible::NoSignatureSchemesInCommon => {
+            format!(
+                "it is too old, or allows too little: it has no cipher, group or signature in common with us                  ({why:?}). Update it, or let it use AES-GCM or ChaCha20 with ECDHE"
+            )
+        }
         other => format!("it has no way in common with us: {other:?}"),
     }
 }
@@ -180,5 +199,12 @@ mod tests {
         assert!(text(Error::AlertReceived(AlertDescription::UnknownCA)).contains("ca.pem"));
         assert!(text(Error::InvalidMessage(InvalidMessage::InvalidContentType)).contains("tcp://"));
         assert!(of(&io::ErrorKind::UnexpectedEof.into()).contains("in the middle"));
+        let old = PeerIncompatible::SignatureAlgorithmsExtensionRequired;
+        assert!(text(Error::PeerIncompatible(old)).contains("too old"));
+        assert!(
+            text(Error::PeerIncompatible(PeerIncompatible::NoCipherSuitesInCommon)).contains("Update it")
+        );
+        let large = text(Error::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge));
+        assert!(large.contains("64 KiB") && large.contains("certificate"), "{large}");
     }
 }
