@@ -2,6 +2,7 @@
 //!
 //! Keys are files of mode 0600 in a directory of mode 0700; nothing that is there is overwritten.
 
+use std::collections::HashSet;
 use std::fs::{DirBuilder, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -9,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use pcaphub::endpoint::DEFAULT_PORT;
 use pcaphub::opener::System;
@@ -153,11 +154,6 @@ impl New {
 
     /// Makes everything, then writes it: a name that cannot be, or a file that is there, leaves nothing half done.
     fn make(&self) -> Result<String> {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&self.folder)
-            .with_context(|| format!("cannot make the directory {}", self.folder.display()))?;
         let mut outputs = Vec::new();
         let authority = self.authority(&mut outputs)?;
         let has_server = self.path("server.pem").exists();
@@ -192,7 +188,13 @@ impl New {
                 there.path.display()
             );
         }
-        outputs.iter().try_for_each(Output::write)?;
+        check_distinct(&outputs)?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.folder)
+            .map_err(|error| anyhow!("cannot make the directory {}: {error}", self.folder.display()))?;
+        write_all(&outputs)?;
         Ok(self.told(&outputs, &names, &clients))
     }
 
@@ -320,15 +322,38 @@ impl Output {
         Output { path, text: key.serialize_pem(), mode: 0o600 }
     }
 
+    /// Leaves no part of it where it fails.
     fn write(&self) -> Result<()> {
-        let write = || {
-            let mut file =
-                OpenOptions::new().write(true).create_new(true).mode(self.mode).open(&self.path)?;
-            file.write_all(self.text.as_bytes())?;
-            file.sync_all()
-        };
-        write().with_context(|| format!("cannot write {}", self.path.display()))
+        let explained = |error: std::io::Error| anyhow!("cannot write {}: {error}", self.path.display());
+        let options = OpenOptions::new().write(true).create_new(true).mode(self.mode).clone();
+        let mut file = options.open(&self.path).map_err(explained)?;
+        let written = file.write_all(self.text.as_bytes()).and_then(|()| file.sync_all());
+        written.inspect_err(|_| self.remove()).map_err(explained)
     }
+
+    fn remove(&self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Writes all of them, or leaves none.
+fn write_all(outputs: &[Output]) -> Result<()> {
+    for (written, output) in outputs.iter().enumerate() {
+        if let Err(error) = output.write() {
+            outputs.iter().take(written).for_each(Output::remove);
+            return Err(error);
+        }
+    }
+    Ok(())
+}
+
+/// Clients of one name, and a client called `x-key` beside `x`, would share a file.
+fn check_distinct(outputs: &[Output]) -> Result<()> {
+    let mut paths = HashSet::new();
+    if let Some(twice) = outputs.iter().find(|output| !paths.insert(&output.path)) {
+        bail!("{} would be the file of two: give each --client a name of its own", twice.path.display());
+    }
+    Ok(())
 }
 
 /// A client's name is a part of a file's name.
@@ -360,4 +385,18 @@ fn is_local(name: &str) -> bool {
 fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-@:+,".contains(c);
     if word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_one_file_cannot_be_written_none_is_left_and_the_cause_is_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let output = |name: &str| Output::certificate(folder.path().join(name), "text".into());
+        let error = write_all(&[output("a.pem"), output("missing/b.pem")]).unwrap_err().to_string();
+        assert!(error.contains("missing/b.pem: No such file"), "{error}");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
 }

@@ -31,6 +31,23 @@ fn keys_are_for_their_owner_alone_and_nothing_is_overwritten() {
 }
 
 #[test]
+fn names_that_would_share_a_file_are_refused_and_nothing_is_left_half_done() {
+    let site = Site::new();
+    let folder = site.path("two").display().to_string();
+    for clients in [["d", "d"], ["x", "x-key"]] {
+        let done = run(&["cert", "new", &folder, "--client", clients[0], "--client", clients[1]], b"");
+        let said = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert!(!done.status.success(), "{said}");
+        assert!(said.contains("would be the file of two"), "{said}");
+        assert!(!site.path("two").exists());
+    }
+    file(&site.folder, "taken", b"");
+    let done = run(&["cert", "new", &site.path("taken/certs").display().to_string()], b"");
+    let said = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(said.contains("cannot make the directory") && said.contains("Not a directory"), "{said}");
+}
+
+#[test]
 fn what_it_prints_works_as_it_is() {
     if !has("socat") {
         return;
