@@ -80,6 +80,39 @@ fn files_that_were_away_for_long_are_used_when_they_are_there_again() {
 }
 
 #[test]
+fn sighup_under_run_reads_certificates_at_once_and_keeps_those_that_can_be_used() {
+    if !has("openssl") {
+        return;
+    }
+    let site = Site::new();
+    let (cert, key) = site.server();
+    let text = format!(
+        "stats = \"json\"\n[[source]]\nendpoint = \"tcp-listen://127.0.0.1:0\"\n\
+         [[sink]]\nendpoint = \"tls-listen://127.0.0.1:0\"\ncert = \"{cert}\"\nkey = \"{key}\"\n"
+    );
+    let mut command = pcaphub();
+    command.arg("run").arg(file(&site.folder, "hub.toml", text.as_bytes()));
+    let mut hub = Hub::spawn(command, 2);
+    let port = hub.client().port();
+    let before = shown(&site, port);
+    std::fs::write(&cert, "rubbish").unwrap();
+    hub.wait_for("the new certificates cannot be used");
+    // Who looks by himself says it once.
+    hub.signal(rustix::process::Signal::HUP);
+    let line = hub.wait_for("the new certificates cannot be used");
+    assert!(line.contains("server.pem") && line.contains("from before stay"), "{line}");
+    assert_eq!(shown(&site, port), before);
+    std::fs::remove_file(&cert).unwrap();
+    std::fs::remove_file(&key).unwrap();
+    site.make(&["certs", "--name", "localhost"]);
+    hub.signal(rustix::process::Signal::HUP);
+    hub.wait_for("certificates read again");
+    assert_ne!(shown(&site, port), before);
+    let (status, _) = hub.stop();
+    assert!(status.success());
+}
+
+#[test]
 fn a_certificate_that_expires_soon_is_told_at_start() {
     let site = Site::new();
     site.make(&["soon", "--name", "localhost", "--days", "5"]);
