@@ -334,7 +334,7 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
         // On a thread: to open it would wait for ever.
-        let (done, until_done) = std::sync::mpsc::channel();
+        let (done, until_done) = std::sync::mpsc::sync_channel(1);
         let looking = reloader.clone();
         std::thread::spawn(move || {
             (0..3).for_each(|_| looking.look());
