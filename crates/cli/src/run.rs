@@ -45,7 +45,7 @@ pub(crate) fn command() -> Command {
                 .value_name("FILE")
                 .required(true)
                 .value_parser(value_parser!(PathBuf))
-                .help("The configuration file, in TOML; /dev/stdin reads standard input"),
+                .help("The configuration file, in TOML; as root a regular one, since it is read again"),
         )
         .arg(print_config::argument())
         .after_help(HELP)
