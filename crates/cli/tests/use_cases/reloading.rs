@@ -217,6 +217,7 @@ fn a_listener_that_becomes_another_one_keeps_its_socket() {
         )
     };
     let mut site = Site::new(folder, &text("pcap"), 1);
+    site.hub.wait_for("listening on unix-listen");
     let mut before = (connect(address), UnixStream::connect(&socket).unwrap());
     site.hub.wait_for("connected");
     site.hub.wait_for("connected");
