@@ -84,6 +84,12 @@ pub(crate) fn tell(level: Level, text: &str) {
     let _ = std::io::stderr().write_all(line.as_bytes());
 }
 
+/// Logs a line at once, also from a process that has no logging of its own.
+pub(crate) fn log(level: Level, text: &str) {
+    let line = style().line(level, &Fields::message(text), Timestamp::now());
+    let _ = std::io::stderr().write_all(line.as_bytes());
+}
+
 /// Whether all of standard error is JSON.
 pub(crate) fn is_json() -> bool {
     style().format == LogFormat::Json

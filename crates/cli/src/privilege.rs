@@ -173,7 +173,7 @@ mod linux {
         let mut polled = [PollFd::new(&stderr, PollFlags::OUT)];
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
         if poll(&mut polled, Some(&now)) == Ok(1) {
-            logging::tell(Level::WARN, &escaped(&format!("helper: {what}"), 1000).to_string());
+            logging::log(Level::WARN, &escaped(&format!("helper: {what}"), 1000).to_string());
         }
     }
 

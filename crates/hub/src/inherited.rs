@@ -163,6 +163,10 @@ impl Opener for WithInherited {
         self.opener.read_file(path)
     }
 
+    fn read_file_while(&self, path: &Path, wanted: &dyn Fn() -> bool) -> io::Result<File> {
+        self.opener.read_file_while(path, wanted)
+    }
+
     fn write_file(&self, path: &Path) -> io::Result<File> {
         self.opener.write_file(path)
     }

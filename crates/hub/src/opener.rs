@@ -39,6 +39,14 @@ pub enum Pipe {
 pub trait Opener: Send + Sync {
     /// A file, FIFO or device to read.
     fn read_file(&self, path: &Path) -> io::Result<File>;
+    /// The same, for one that waits for somebody else, such as a FIFO for its writer: where that can be
+    /// given up, it is soon after it is not `wanted` any more.
+    ///
+    /// # Errors
+    /// As of [`read_file`](Self::read_file); ECANCELED where it was given up.
+    fn read_file_while(&self, path: &Path, _wanted: &dyn Fn() -> bool) -> io::Result<File> {
+        self.read_file(path)
+    }
     /// A file to write from its beginning: a new one of mode 0600 in the place of what had its name, never
     /// through a symbolic link; a FIFO or device as it is.
     fn write_file(&self, path: &Path) -> io::Result<File>;

@@ -3,7 +3,7 @@
 use rustix::process::Signal;
 
 use crate::harness::*;
-use crate::who::{secret_file, status};
+use crate::who::{helper, secret_file, status};
 
 #[test]
 fn a_reload_opens_new_paths_that_only_root_may_enter_and_a_wrong_file_changes_nothing() {
@@ -37,4 +37,33 @@ fn a_reload_opens_new_paths_that_only_root_may_enter_and_a_wrong_file_changes_no
     hub.wait_for("read again");
     std::os::unix::net::UnixStream::connect(&socket).unwrap();
     hub.wait_for("ended after 100 packets");
+}
+
+#[test]
+fn a_fifo_that_nobody_wants_any_more_leaves_no_process_that_waits_for_its_writer() {
+    if !may_capture() {
+        return;
+    }
+    let folder = folder();
+    secret_file(&folder);
+    let fifo = folder.path().join("fifo");
+    assert!(std::process::Command::new("mkfifo").args(["-m", "600"]).arg(&fifo).status().unwrap().success());
+    let rest = "stats = \"json\"\n[[sink]]\nendpoint = \"tcp-listen://127.0.0.1:0\"\n[[source]]\nendpoint = \"exec:sleep 1000\"\n";
+    let with = format!("{rest}[[source]]\nendpoint = \"{}\"\n", fifo.display());
+    let config = file(&folder, "hub.toml", with.as_bytes());
+    let mut command = pcaphub();
+    command.args(["run", config.to_str().unwrap()]);
+    let mut hub = Hub::spawn(command, 1);
+    let helper = helper(&hub);
+    let children = || {
+        let children = std::fs::read_to_string(format!("/proc/{helper}/task/{helper}/children")).unwrap();
+        children.split_whitespace().count()
+    };
+    wait_until("one waits for the writer, beside the command", || children() == 2);
+    std::fs::write(&config, rest).unwrap();
+    hub.signal(Signal::HUP);
+    hub.wait_for("read again");
+    wait_until("it waits no longer, and the command goes on", || children() == 1);
+    let (status, _) = hub.stop();
+    assert!(status.success());
 }

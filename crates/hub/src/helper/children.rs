@@ -4,11 +4,11 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::event::{PollFd, PollFlags};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, waitid,
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, pidfd_open, waitid,
 };
 
 use super::message;
@@ -24,6 +24,8 @@ pub(super) struct Children(Vec<Child>);
 struct Child {
     /// `None` where nobody wants to know any more; it is waited for.
     control: Option<OwnedFd>,
+    /// Who waits for what it opens, and is left alone with that when its other end is closed.
+    asker: Option<OwnedFd>,
     pidfd: OwnedFd,
     /// Its own, and that of its group. Nobody else gets the number before it is waited for.
     pid: Pid,
@@ -45,7 +47,7 @@ impl Children {
             (None, pipe) => pipe.ok_or_else(missing)?.into(),
         };
         let stderr = child.stderr.take().ok_or_else(missing)?.into();
-        self.enter(pid, Some(control))?;
+        self.enter(pid, Some(control), None)?;
         Ok([theirs, pipe, stderr])
     }
 
@@ -54,15 +56,23 @@ impl Children {
         if self.0.len() < MOST { Ok(()) } else { Err(Errno::AGAIN.into()) }
     }
 
-    /// Looks after a process of ours; without `control` it is only waited for.
-    pub(super) fn enter(&mut self, pid: Pid, control: Option<OwnedFd>) -> io::Result<()> {
+    /// Looks after a process that opens something: it ends once `asker` is gone.
+    pub(super) fn wait_for(&mut self, pid: Pid, asker: Option<OwnedFd>) -> io::Result<()> {
+        self.enter(pid, None, asker)
+    }
+
+    /// Looks after a process of ours; without `control` it has no group of its own.
+    fn enter(&mut self, pid: Pid, control: Option<OwnedFd>, asker: Option<OwnedFd>) -> io::Result<()> {
         match pidfd_open(pid, PidfdFlags::empty()) {
             Ok(pidfd) => {
-                self.0.push(Child { control, pidfd, pid, ended: false });
+                self.0.push(Child { control, asker, pidfd, pid, ended: false });
                 Ok(())
             }
             Err(error) => {
-                let _ = kill_process_group(pid, Signal::KILL);
+                let _ = match control {
+                    Some(_) => kill_process_group(pid, Signal::KILL),
+                    None => kill_process(pid, Signal::KILL),
+                };
                 let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED);
                 Err(error.into())
             }
@@ -73,7 +83,10 @@ impl Children {
     pub(super) fn polled(&self) -> impl Iterator<Item = PollFd<'_>> {
         self.0.iter().flat_map(|child| {
             let running = (!child.ended).then_some(&child.pidfd);
-            child.control.iter().chain(running).map(|descriptor| PollFd::new(descriptor, PollFlags::IN))
+            // Nothing comes from who asks: it is looked for its end alone.
+            let asker = child.asker.iter().map(|asker| PollFd::new(asker, PollFlags::empty()));
+            let heard = child.control.iter().chain(running);
+            heard.map(|descriptor| PollFd::new(descriptor, PollFlags::IN)).chain(asker)
         })
     }
 
@@ -112,6 +125,11 @@ impl Child {
                 }
             }
         }
+        if self.asker.as_ref().is_some_and(is_closed) {
+            // Where it has answered it ends just now anyway.
+            let _ = kill_process(self.pid, Signal::KILL);
+            self.asker = None;
+        }
         // Not waited for before its user is gone: until then nobody else gets its number, and signals
         // reach its group alone.
         let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
@@ -142,4 +160,11 @@ impl Child {
         };
         let _ = kill_process_group(self.pid, signal);
     }
+}
+
+/// Whether the other end of a socket is closed.
+fn is_closed(socket: &OwnedFd) -> bool {
+    let mut polled = [PollFd::new(socket, PollFlags::empty())];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    matches!(poll(&mut polled, Some(&now)), Ok(1..))
 }

@@ -22,6 +22,8 @@ use std::path::Path;
 use std::process::ExitStatus;
 
 use pcaphub_sys::{Device, Injector, Layer, PacketSocket, Tap};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown};
 use rustix::process::Signal;
 use socket2::Socket;
@@ -33,6 +35,9 @@ use crate::opener::{Found, Interface, Opener, Pipe, Process, Spawned, System, Wi
 pub use self::message::Request;
 pub use self::permits::Permits;
 pub use self::serve::Helper;
+
+/// How often it is looked whether a file that may never be opened is still wanted.
+const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 250_000_000 };
 
 /// Opens through the helper.
 #[derive(Debug)]
@@ -55,6 +60,11 @@ impl Remote {
     /// # Errors
     /// What the helper said; `PermissionDenied` for what was not named; `BrokenPipe` where it is gone.
     fn ask(&self, request: &Request) -> io::Result<(Answer, Vec<OwnedFd>)> {
+        hear(&self.send(request)?)
+    }
+
+    /// Asks; where the answer comes. The helper gives up what still waits once that is closed.
+    fn send(&self, request: &Request) -> io::Result<OwnedFd> {
         let octets = serde_json::to_vec(request)?;
         if octets.len() > REQUEST {
             return Err(rustix::io::Errno::TOOBIG.into());
@@ -62,16 +72,7 @@ impl Remote {
         let (ours, theirs) = message::pair()?;
         let sent = message::send(self.socket.as_fd(), &octets, &[theirs.as_fd()], SendFlags::empty());
         sent.map_err(|error| if error.kind() == io::ErrorKind::BrokenPipe { gone() } else { error })?;
-        drop(theirs);
-        let mut buffer = [0; ANSWER];
-        let (length, descriptors) = message::receive(&ours, &mut buffer, RecvFlags::empty())?;
-        match buffer.get(..length).filter(|octets| !octets.is_empty()) {
-            None => Err(gone()),
-            Some(octets) => match serde_json::from_slice(octets)? {
-                Answer::Failed(failure) => Err(failure.into()),
-                answer => Ok((answer, descriptors)),
-            },
-        }
+        Ok(ours)
     }
 
     /// One descriptor.
@@ -86,6 +87,19 @@ impl Remote {
     }
 }
 
+/// Waits for the answer.
+fn hear(ours: &OwnedFd) -> io::Result<(Answer, Vec<OwnedFd>)> {
+    let mut buffer = [0; ANSWER];
+    let (length, descriptors) = message::receive(ours, &mut buffer, RecvFlags::empty())?;
+    match buffer.get(..length).filter(|octets| !octets.is_empty()) {
+        None => Err(gone()),
+        Some(octets) => match serde_json::from_slice(octets)? {
+            Answer::Failed(failure) => Err(failure.into()),
+            answer => Ok((answer, descriptors)),
+        },
+    }
+}
+
 fn gone() -> io::Error {
     let why = "the helper process, which opens with root's rights, has ended; restart pcaphub";
     io::Error::new(io::ErrorKind::BrokenPipe, why)
@@ -94,6 +108,18 @@ fn gone() -> io::Error {
 impl Opener for Remote {
     fn read_file(&self, path: &Path) -> io::Result<File> {
         self.open(&Request::Read(path.into())).map(File::from)
+    }
+
+    fn read_file_while(&self, path: &Path, wanted: &dyn Fn() -> bool) -> io::Result<File> {
+        let ours = self.send(&Request::Read(path.into()))?;
+        let mut polled = [PollFd::new(&ours, PollFlags::IN)];
+        while rustix::io::retry_on_intr(|| poll(&mut polled, Some(&LOOK)))? == 0 {
+            if !wanted() {
+                return Err(Errno::CANCELED.into());
+            }
+        }
+        let (_, descriptors) = hear(&ours)?;
+        descriptors.into_iter().next().map(File::from).ok_or_else(gone)
     }
 
     fn write_file(&self, path: &Path) -> io::Result<File> {

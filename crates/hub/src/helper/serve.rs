@@ -141,16 +141,26 @@ impl Serving<'_> {
 
     /// Opens in a process of its own, which may wait as long as it takes; for a directory it stays.
     fn open_later(&mut self, request: &Request, back: &OwnedFd) {
-        let forked = self.children.room().and_then(|()| pcaphub_sys::fork());
+        let ours = std::process::id();
+        // A directory has a user of its own as soon as it is open; what opens a file ends with the answer,
+        // or once nobody waits for that.
+        let asker = match request {
+            Request::Directory(_) => Ok(None),
+            _ => back.try_clone().map(Some),
+        };
+        let forked = self.children.room().and(asker).and_then(|asker| Ok((pcaphub_sys::fork()?, asker)));
         match forked {
-            Ok(Forked::Parent { child }) => {
-                let pid = i32::try_from(child).ok().and_then(Pid::from_raw);
-                if let Some(pid) = pid {
-                    let _ = self.children.enter(pid, None);
+            Ok((Forked::Parent { child }, asker)) => {
+                let pid = i32::try_from(child).ok().and_then(Pid::from_raw).ok_or(Errno::SRCH);
+                let entered = pid.map_err(Into::into).and_then(|pid| self.children.wait_for(pid, asker));
+                if let Err(error) = entered {
+                    answer(back.as_fd(), Err(error));
                 }
             }
-            Ok(Forked::Child) => {
-                pcaphub_sys::killed_with_parent();
+            Ok((Forked::Child, _)) => {
+                if !pcaphub_sys::killed_with_parent(ours) {
+                    std::process::exit(1);
+                }
                 let reply = |opened: io::Result<OwnedFd>| answer(back.as_fd(), opened.map(done));
                 match request {
                     Request::Write(path) => reply(System.write_file(path).map(OwnedFd::from)),

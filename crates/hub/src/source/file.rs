@@ -11,6 +11,7 @@ use crate::codec;
 use crate::endpoint::Scheme;
 use crate::opener::{Kind, Opener};
 use crate::plan::SourceSpec;
+use crate::shutdown::{Phase, Shutdown};
 
 /// Yields its one stream, once.
 struct Once(Option<Opened>);
@@ -57,7 +58,8 @@ pub(super) fn open(spec: &SourceSpec, context: &Context) -> Result<Box<dyn Sourc
         if spec.repeat != 1 {
             return Err(SourceError::because(spec, "only a regular file can be read again (loop=)"));
         }
-        let late = Late { path: path.into(), opener: context.opener.clone(), file: None };
+        let (opener, shutdown) = (context.opener.clone(), context.shutdown.clone());
+        let late = Late { path: path.into(), opener, shutdown, file: None };
         return Ok(once(spec, Box::new(late)));
     }
     let first = read(path, context.opener.as_ref()).map_err(cannot)?;
@@ -105,6 +107,8 @@ pub(super) fn is_regular(spec: &SourceSpec, opener: &dyn Opener) -> bool {
 struct Late {
     path: PathBuf,
     opener: Arc<dyn Opener>,
+    /// Ends the wait for its writer.
+    shutdown: Shutdown,
     file: Option<Box<dyn Read + Send>>,
 }
 
@@ -112,7 +116,11 @@ impl Read for Late {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match &mut self.file {
             Some(file) => file.read(buffer),
-            None => self.file.insert(read(&self.path, self.opener.as_ref())?).read(buffer),
+            None => {
+                let wanted = || self.shutdown.phase() == Phase::Running;
+                let file = self.opener.read_file_while(&self.path, &wanted)?;
+                self.file.insert(codec::unpacked_file(file)?).read(buffer)
+            }
         }
     }
 }

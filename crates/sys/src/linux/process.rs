@@ -93,8 +93,7 @@ fn is_there(null: bool, error: libc::c_int) -> io::Result<bool> {
 pub fn end_with_us(command: &mut Command) {
     let ours = std::process::id();
     let arrange = move || {
-        if !killed_with_parent() || std::os::unix::process::parent_id() != ours {
-            // Or it ended between the fork and the line above.
+        if !killed_with_parent(ours) {
             return Err(io::Error::from_raw_os_error(libc::ESRCH));
         }
         Ok(())
@@ -103,10 +102,13 @@ pub fn end_with_us(command: &mut Command) {
     unsafe { command.pre_exec(arrange) };
 }
 
-/// This process is killed when the thread that forked it ends. Whether that could be arranged.
-pub fn killed_with_parent() -> bool {
+/// This process is killed when the thread that forked it ends, one of process `parent`. Whether that could
+/// be arranged: not if that has ended already.
+pub fn killed_with_parent(parent: u32) -> bool {
     // SAFETY: no pointer is involved.
-    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) == 0 }
+    let arranged = unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) == 0 };
+    // Looked at last: it may have ended between the fork and the line above.
+    arranged && std::os::unix::process::parent_id() == parent
 }
 
 /// Signals that others send to end, pause or inform this thread do not reach it from now on. What it
@@ -150,6 +152,12 @@ mod tests {
         assert_eq!(group("no-such-group")?, None);
         assert_eq!(user("with\0zero")?, None);
         Ok(())
+    }
+
+    #[test]
+    fn a_parent_that_is_not_the_one_that_forked_has_ended_already() {
+        assert!(killed_with_parent(std::os::unix::process::parent_id()));
+        assert!(!killed_with_parent(std::process::id()));
     }
 
     #[test]
