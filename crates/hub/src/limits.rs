@@ -54,8 +54,9 @@ impl Default for Limits {
 /// one does not make clients faster, it only forgives longer pauses.
 const MAX_RING: usize = 64 << 20;
 
-/// What a hub without packets has in memory: code, threads, tables (8 MiB with 200 clients, measured).
-const BASE: usize = 8 << 20;
+/// What a hub without packets has in memory: code, libraries, threads, tables (8 to 10 MiB, most of it pages
+/// of the program, which others that run it share; measured).
+const BASE: usize = 10 << 20;
 
 /// A larger piece would not stay in a core's cache between reading and sending.
 const MOST_PIECE: usize = 256 << 10;
@@ -72,7 +73,7 @@ const MAX_MERGE: usize = 64 << 20;
 impl Limits {
     /// What there is to share out: the ceiling without what the process has before it has any packet.
     fn shared_octets(&self) -> usize {
-        self.max_memory - BASE.min(self.max_memory / 4)
+        self.max_memory - BASE.min(self.max_memory / 2)
     }
 
     /// A ring's capacity where there are `feeds` of them.
