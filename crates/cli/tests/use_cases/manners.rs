@@ -17,7 +17,7 @@ fn usage_is_2_and_a_missing_file_is_1_and_both_say_what_to_do() {
     assert_eq!(output.status.code(), Some(1));
     assert!(said(&output).contains("no-such.pcap: cannot read it: No such file"), "{}", said(&output));
     for arguments in
-        [&["serve", "http://x"][..], &["pipe", "x.pcap"], &["frobnicate"], &["serve", "tls://x"], &[]]
+        [&["serve", "http://x"][..], &["pipe", "x.pcap"], &["frobnicate"], &["serve", "nats://x"], &[]]
     {
         let output = run(arguments, b"");
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
