@@ -111,13 +111,14 @@ impl Sink for Injection {
         let subscriber = context.subscribe(&self.spec.name);
         let (done, ended) = tokio::sync::oneshot::channel();
         let inject = move || {
-            let pacer = Pacer::new(self.spec.pace.unwrap_or(Pace::Max));
+            let pace = self.spec.pace.unwrap_or(Pace::Max);
             let sending = Sending {
                 fitting: Fitting { mtu: self.wire.mtu(), oversize: self.spec.injection.oversize },
                 asked: context.clock.now(),
                 spec: self.spec,
                 wire: self.wire,
-                pacer,
+                pace,
+                pacer: Pacer::new(pace),
                 subscriber,
                 context,
                 due: Due::default(),
@@ -140,6 +141,7 @@ struct Sending {
     fitting: Fitting,
     /// When the interface was asked for its MTU.
     asked: Monotonic,
+    pace: Pace,
     pacer: Pacer,
     subscriber: Subscriber,
     context: Context,
@@ -182,16 +184,17 @@ impl Sending {
 
     fn send_chunk(&mut self, chunk: &Chunk) -> io::Result<Result<(), Stopped>> {
         for (timestamp, origlen, packet) in records(&chunk.octets) {
-            let at = self.due_at(timestamp, packet.len());
-            let wait = at.since(self.context.clock.now());
-            let together = wait <= SOON && self.due.len() < TOGETHER;
+            let later = self.due_later(timestamp, packet.len());
+            let together = later.is_none() && self.due.len() < TOGETHER;
             if !together
                 && !self.due.is_empty()
                 && let Err(stopped) = self.send(chunk)?
             {
                 return Ok(Err(stopped));
             }
-            if wait > SOON && self.sleep_until(at).is_err() {
+            if let Some(at) = later
+                && self.sleep_until(at).is_err()
+            {
                 return Ok(Err(Stopped));
             }
             let octets = chunk.octets.get(packet.clone()).unwrap_or_default();
@@ -203,9 +206,14 @@ impl Sending {
         self.send(chunk)
     }
 
-    fn due_at(&mut self, timestamp: Timestamp, caplen: usize) -> Monotonic {
+    /// When a packet is due, where that is not soon. At top speed no clock is read for it.
+    fn due_later(&mut self, timestamp: Timestamp, caplen: usize) -> Option<Monotonic> {
+        if self.pace == Pace::Max {
+            return None;
+        }
         let now = self.context.clock.now();
-        self.pacer.due(timestamp, u32::try_from(caplen).unwrap_or(u32::MAX), now)
+        let at = self.pacer.due(timestamp, u32::try_from(caplen).unwrap_or(u32::MAX), now);
+        (at.since(now) > SOON).then_some(at)
     }
 
     /// Asks for the MTU, which may have been changed, if that is not known already.
