@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{TcpStream, UdpSocket};
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -209,15 +209,18 @@ pub(crate) fn replay(effort: &Effort) -> Result<()> {
 }
 
 fn rate(network: &Network, file: &Path, words: &[&str]) -> Result<f64> {
+    let sent = records(&std::fs::read(file)?).len() as u64;
     let before = network.count('b', "vb", "rx_packets")?;
     let begun = Instant::now();
-    let mut command = network.command('a', words);
-    let status = command.stdin(File::open(file)?).stdout(Stdio::null()).stderr(Stdio::null()).status()?;
-    ensure!(status.success(), "{words:?}");
+    let mut cat = Command::new("cat").arg(file).stdout(Stdio::piped()).spawn()?;
+    let input = cat.stdout.take().context("the output of cat")?;
+    let status =
+        network.command('a', words).stdin(input).stdout(Stdio::null()).stderr(Stdio::null()).status()?;
+    let took = begun.elapsed();
+    ensure!(cat.wait()?.success() && status.success(), "{words:?}");
     let received = network.count('b', "vb", "rx_packets")? - before;
-    let sent = records(&std::fs::read(file)?).len() as u64;
     ensure!(received == sent, "{received} of {sent} arrived");
-    Ok(received as f64 / begun.elapsed().as_secs_f64())
+    Ok(received as f64 / took.as_secs_f64())
 }
 
 /// A capture of so many seconds at its original speed, and when its packets came.
