@@ -230,6 +230,19 @@ fn what_is_not_toml_is_told_once_for_each_line() {
 }
 
 #[test]
+fn what_is_wrong_beside_a_line_that_is_not_toml_is_told_as_well() {
+    let broken = "hold \"1s\"\n[[source]]\nendpoint = \"demo:\nrat = 5\n[log]\nlevel = \"loud\"\n";
+    let told = errors(broken);
+    assert_eq!(told.len(), 4, "{told:?}");
+    assert_eq!(told[0], "1:6: key with no value, expected `=`");
+    assert_eq!(told[1], "3:18: invalid basic string, expected `\"`");
+    assert!(told[2].starts_with("4:1: unknown key \"rat\" in [[source]]"), "{told:?}");
+    assert!(told[3].starts_with("6:9: level = \"loud\""), "{told:?}");
+    // To which table a key belongs is not known behind a heading that cannot be read.
+    assert_eq!(error("[[source]\nendpoint = \"demo:\"\n"), "1:10: unclosed array table, expected `]`");
+}
+
+#[test]
 fn a_file_without_a_source_or_a_sink_says_what_to_add() {
     assert_eq!(
         errors(""),

@@ -1,5 +1,8 @@
 //! A TOML document while it is read: where everything stands, and what was found to be wrong.
 
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -12,6 +15,8 @@ use crate::plan::PlanError;
 
 /// Errors that are told of one file: more help nobody.
 const MOST_ERRORS: usize = 100;
+/// Lines that are left out so that what is below them can be read.
+const MOST_MENDED: usize = 16;
 /// What is shown of a key or a value, in octets.
 const SHOWN: usize = 80;
 
@@ -23,29 +28,30 @@ pub(super) struct Document<'t> {
     table: DeTable<'t>,
     faults: Vec<(usize, Fault)>,
     more: usize,
+    /// Lines that are not TOML; something that can be read stands in for them in `table`.
+    broken: BTreeSet<usize>,
+    /// Whether a heading is among them: what stands below it is counted to the table before.
+    heading_broken: bool,
 }
 
 impl<'t> Document<'t> {
-    /// Takes a text apart.
-    ///
-    /// # Errors
-    /// It is not TOML; the places at which it is not.
-    pub(super) fn parse(text: &'t str) -> Result<Self, ConfigErrors> {
+    /// Takes a text apart. What is not TOML in it is told, and the rest can be read. `text` is the file's, or
+    /// that without lines that had an error, which are `told`.
+    pub(super) fn parse(text: &'t str, told: Vec<(usize, String)>) -> Self {
         let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
         let (table, errors) = DeTable::parse_recoverable(text);
         let table = table.into_inner();
-        let mut document = Document { text, lines, table, faults: Vec::new(), more: 0 };
-        let mut last = 0;
-        for error in &errors {
-            let at = error.span().map_or(text.len(), |span| span.start);
+        let (faults, broken) = (Vec::new(), BTreeSet::new());
+        let mut document = Document { text, lines, table, faults, more: 0, broken, heading_broken: false };
+        for (at, message) in told.into_iter().chain(errors.iter().map(|error| place(error, text))) {
             let (line, _) = document.position(at);
             // What follows in the same line is a consequence, most often.
-            if line != last {
-                document.fault(at, Fault::Syntax(error.message().into()));
-                last = line;
+            if document.broken.insert(line) {
+                document.tell(at, Fault::Syntax(message));
+                document.heading_broken |= document.line(line).trim_start().starts_with('[');
             }
         }
-        if document.is_fine() { Ok(document) } else { Err(document.errors()) }
+        document
     }
 
     /// Reads everything into `config`; where its endpoints stand.
@@ -169,11 +175,41 @@ impl<'t> Document<'t> {
 
     /// Something that is wrong at an offset.
     pub(super) fn fault(&mut self, at: usize, fault: Fault) {
+        if !self.may_follow(at, &fault) {
+            self.tell(at, fault);
+        }
+    }
+
+    fn tell(&mut self, at: usize, fault: Fault) {
         if self.faults.len() < MOST_ERRORS {
             self.faults.push((at, fault));
         } else {
             self.more += 1;
         }
+    }
+
+    /// Whether it is nothing but the consequence of a line that is not TOML, for all we know.
+    fn may_follow(&self, at: usize, fault: &Fault) -> bool {
+        let certain = matches!(
+            fault,
+            Fault::UnknownKey { .. }
+                | Fault::WrongType { .. }
+                | Fault::BadValue { .. }
+                | Fault::OptionInEndpoint(_)
+        );
+        let doubtful = || !certain || self.heading_broken || self.broken.contains(&self.position(at).0);
+        !self.broken.is_empty() && doubtful()
+    }
+
+    /// A line, from 1.
+    fn line(&self, number: usize) -> &'t str {
+        let start = self.lines.get(number - 1).copied().unwrap_or(0);
+        self.text.get(start..).and_then(|rest| rest.lines().next()).unwrap_or_default()
+    }
+
+    /// Whether all of it is TOML.
+    pub(super) fn is_whole(&self) -> bool {
+        self.broken.is_empty()
     }
 
     /// Whether nothing is wrong so far.
@@ -205,6 +241,33 @@ impl<'t> Document<'t> {
         let more = (self.more > 0).then_some((last, Fault::More(self.more)));
         ConfigErrors { errors: faults.into_iter().chain(more).map(error).collect() }
     }
+}
+
+/// Where an error is, and what it says.
+fn place(error: &toml::de::Error, text: &str) -> (usize, String) {
+    (error.span().map_or(text.len(), |span| span.start), error.message().to_owned())
+}
+
+/// A text without the lines at which reading would end: a key that has no value. With what is wrong in them;
+/// all else stands where it stood.
+pub(super) fn mended(text: &str) -> (Cow<'_, str>, Vec<(usize, String)>) {
+    let mut mended = Cow::Borrowed(text);
+    let mut told = Vec::new();
+    while told.len() < MOST_MENDED {
+        let (_, errors) = DeTable::parse_recoverable(&mended);
+        let alone = errors.iter().map(|error| place(error, &mended)).find_map(|(at, message)| {
+            let start = mended.get(..at)?.rfind('\n').map_or(0, |end| end + 1);
+            let end = mended.get(at..)?.find('\n').map_or(mended.len(), |length| at + length);
+            let line = mended.get(start..end)?;
+            // One in which a value begins or ends would leave the rest of that behind.
+            let is_alone = !line.trim().is_empty() && !line.contains(['=', '[', ']', '{', '}']);
+            is_alone.then_some((start..end, at, message))
+        });
+        let Some((line, at, message)) = alone else { break };
+        mended.to_mut().replace_range(line.clone(), &" ".repeat(line.len()));
+        told.push((at, message));
+    }
+    (mended, told)
 }
 
 /// What is shown of what stands in the file.

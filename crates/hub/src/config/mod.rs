@@ -138,9 +138,14 @@ pub fn parse(text: &str) -> Result<Config, ConfigErrors> {
 /// # Errors
 /// All that is wrong with it.
 pub fn parse_with(text: &str, opener: &dyn Opener, filters: Filters) -> Result<Config, ConfigErrors> {
-    let mut document = Document::parse(text)?;
+    let (text, told) = document::mended(text);
+    let mut document = Document::parse(&text, told);
     let mut config = Config::default();
     let endpoints = document.read(&mut config, filters);
+    if !document.is_whole() {
+        // What stands in for a broken line says nothing of what is missing, or in each other's way.
+        return document.done(config);
+    }
     let Endpoints { sources, sinks, .. } = &endpoints;
     for (there, what, example) in [
         (endpoints.has_sources, "source", "tcp://10.1.2.3"),
