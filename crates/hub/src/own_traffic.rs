@@ -164,6 +164,15 @@ impl Shared {
 }
 
 impl Entry {
+    /// A capture takes no packet any more, whatever is entered or taken out from now on.
+    ///
+    /// # Errors
+    /// Of the system.
+    pub fn close(&self) -> std::io::Result<()> {
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.captures.remove(&self.id).map_or(Ok(()), |capture| capture.socket.close())
+    }
+
     /// A socket that was bound to no address, and is connected now, has got one: other addresses of this
     /// machine are not ours any more.
     pub fn narrow(&self, endpoint: SocketAddr) {
@@ -184,5 +193,52 @@ impl Drop for Entry {
             // The socket is closed just before or after this: its last packets are worth no care.
             shared.renew();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+    use std::net::UdpSocket;
+
+    use pcaphub_sys::{Device, Layer};
+
+    use super::*;
+    use crate::exclusion::Beginning;
+
+    #[test]
+    fn a_closed_capture_takes_nothing_whatever_endpoints_come_and_go() {
+        let socket = match PacketSocket::new(Layer::Whole) {
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                return eprintln!("SKIPPED: capturing needs CAP_NET_RAW");
+            }
+            socket => socket.unwrap(),
+        };
+        let device = Device::find("lo").unwrap().unwrap();
+        socket.close().unwrap();
+        socket.bind(Some(device.index)).unwrap();
+        let exclusion = Exclusion {
+            beginning: Beginning::Ethernet,
+            loopback: Some(device.index),
+            snaplen: 65_535,
+            filter: Vec::new(),
+        };
+        let own_traffic = OwnTraffic::default();
+        let capture = own_traffic.keep_out_of("lo".into(), socket.clone(), exclusion).unwrap();
+        let [from, to] = [(); 2].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
+        // On loopback a datagram has passed the capture when it can be received.
+        let passed = || {
+            from.send_to(b"x", to.local_addr().unwrap()).unwrap();
+            to.recv(&mut [0; 1]).unwrap();
+            socket.statistics().unwrap().packets
+        };
+        assert_ne!(passed(), 0);
+        capture.close().unwrap();
+        // What others sent until then.
+        socket.statistics().unwrap();
+        let endpoint = own_traffic.exclude(([127, 0, 0, 1], 9).into());
+        assert_eq!(passed(), 0);
+        drop(endpoint);
+        assert_eq!(passed(), 0);
     }
 }

@@ -36,7 +36,7 @@ pub(super) struct Capture {
     pub(super) pool: Pool,
     pub(super) events: Events,
     /// What keeps our own traffic out of it.
-    pub(super) _exclusion: Entry,
+    pub(super) exclusion: Entry,
     pub(super) state: State,
 }
 
@@ -82,7 +82,7 @@ impl PacketReader for Capture {
     fn read(&mut self, interfaces: &mut Interfaces, last: bool) -> io::Result<Option<Captured>> {
         let id = self.intern(interfaces);
         if last && !std::mem::replace(&mut self.state.closed, true) {
-            self.ring.socket().close()?;
+            self.exclusion.close()?;
         }
         let mut captured = Captured { batch: self.collect(id), dropped: DropCounts::default() };
         if captured.batch.is_empty() {

@@ -216,7 +216,7 @@ impl Live {
             ring,
             pool: Pool::new(BATCH.min(self.context.limits.piece_octets()), POOLED),
             events: self.context.events.clone(),
-            _exclusion: exclusion,
+            exclusion,
             state: State::new(self.options.latency == Latency::Low),
         })
     }
