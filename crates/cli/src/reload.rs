@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use pcaphub::config::{self, Config, Filters};
 use pcaphub::hub::Handle;
-use pcaphub::opener::Opener;
+use pcaphub::inherited::WithInherited;
+use pcaphub::opener::{Opener, Renewal};
 use pcaphub::tls::TlsReloader;
 use tokio::signal::unix::Signal;
 
@@ -19,7 +20,7 @@ pub(crate) struct Reload {
     /// The hub.
     pub(crate) hub: Handle,
     /// Through which files are opened.
-    pub(crate) opener: Arc<dyn Opener>,
+    pub(crate) opener: Arc<WithInherited>,
     /// The certificates of all endpoints.
     pub(crate) certificates: TlsReloader,
     /// Settings outside the plan, as they were at the start.
@@ -68,19 +69,32 @@ impl Reload {
 
     /// What has changed.
     async fn now(&self) -> anyhow::Result<String> {
-        // The helper that opens for us reads the file itself, and permits what it names.
-        self.opener.renew()?;
+        let done = self.attempt().await;
+        let renewal = if done.is_ok() { Renewal::Taken } else { Renewal::Refused };
+        let opener = self.opener.clone();
+        tokio::task::spawn_blocking(move || opener.settle(renewal)).await?;
+        done
+    }
+
+    async fn attempt(&self) -> anyhow::Result<String> {
         let (file, opener) = (self.file.clone(), self.opener.clone());
-        let load = move || config::load(&file, opener.as_ref(), Filters::Compile);
+        let load = move || {
+            // The helper that opens for us reads the file itself, and permits what it names.
+            opener.renew()?;
+            anyhow::Ok(config::load(&file, opener.as_ref(), Filters::Compile)?)
+        };
         let config: Config = tokio::task::spawn_blocking(load).await??;
         for note in &config.notes {
             tracing::warn!("{note}");
         }
-        let changed = self.hub.change(config.plan).await?;
-        let certificates = self.certificates.clone();
-        // What is wrong with a certificate is told where it is read; the one before stays.
-        tokio::task::spawn_blocking(move || certificates.reload_all()).await?;
-        self.opener.settle();
+        let changed = self.hub.change(config.plan.clone()).await?;
+        let (certificates, opener) = (self.certificates.clone(), self.opener.clone());
+        let follow = move || {
+            // What is wrong with a certificate is told where it is read; the one before stays.
+            certificates.reload_all();
+            service::warn_of_unused(&opener, &config.plan);
+        };
+        tokio::task::spawn_blocking(follow).await?;
         let now = Settings {
             json_log: config.log_format == config::LogFormat::Json,
             stats_json: config.stats_json,

@@ -15,6 +15,7 @@ use anyhow::anyhow;
 use listenfd::ListenFd;
 use pcaphub::inherited::{Inherited, WithInherited};
 use pcaphub::opener::Opener;
+use pcaphub::plan::Plan;
 use pcaphub::pulse::Pulse;
 use pcaphub::shutdown::{Phase, Shutdown};
 use pcaphub::stats::Books;
@@ -58,9 +59,9 @@ pub(crate) fn opener(sockets: Vec<Inherited>, opener: Arc<dyn Opener>) -> anyhow
     Ok(Arc::new(WithInherited::new(sockets, opener)?))
 }
 
-/// Warns of inherited sockets that no endpoint wanted; to be called when all are open.
-pub(crate) fn warn_of_unused(opener: &WithInherited) {
-    for endpoint in opener.unused() {
+/// Warns of inherited sockets that no endpoint of a plan wants.
+pub(crate) fn warn_of_unused(opener: &WithInherited, plan: &Plan) {
+    for endpoint in opener.unused(plan) {
         tracing::warn!(
             "an inherited socket is not used: no source or sink is {endpoint}; who connects there waits in vain"
         );

@@ -72,7 +72,7 @@ async fn serve(
     rights.watch()?;
     let opener = service::opener(inherited, rights.opener.clone())?;
     let hub = hub::open(arguments.plan.clone(), opener.clone(), Events::default(), shutdown)?;
-    service::warn_of_unused(&opener);
+    service::warn_of_unused(&opener, &arguments.plan);
     let reload = arguments.config.clone().map(|file| Reload {
         file,
         hub: hub.handle(),

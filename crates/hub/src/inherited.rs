@@ -10,14 +10,15 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use pcaphub_sys::{Layer, PacketSocket};
 use socket2::{SockRef, Socket};
 
 use crate::directory::Directory;
-use crate::opener::{Found, Opener, Pipe, Spawned, Wire};
+use crate::helper::{Permits, Request};
+use crate::opener::{Found, Opener, Pipe, Renewal, Spawned, Wire};
+use crate::plan::Plan;
 
 /// A listening socket of ours from the start.
 #[derive(Debug)]
@@ -37,7 +38,6 @@ pub struct WithInherited {
 struct Entry {
     socket: Inherited,
     place: Place,
-    taken: AtomicBool,
 }
 
 /// Where a socket listens.
@@ -80,7 +80,7 @@ impl WithInherited {
             if !listens {
                 return Err(io::Error::other(format!("the inherited socket {place} does not listen")));
             }
-            Ok(Entry { socket, place, taken: AtomicBool::new(false) })
+            Ok(Entry { socket, place })
         };
         let sockets = sockets.into_iter().map(entry).collect::<Result<_, _>>()?;
         Ok(WithInherited { sockets: RwLock::new(sockets), opener })
@@ -91,11 +91,16 @@ impl WithInherited {
         self.sockets.write().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    /// The endpoints for which no source and no sink has asked so far: clients who connect there wait in
-    /// vain.
-    pub fn unused(&self) -> Vec<String> {
-        let unused = |entry: &&Entry| !entry.taken.load(Ordering::Relaxed);
-        self.sockets().iter().filter(unused).map(|entry| entry.place.to_string()).collect()
+    /// The endpoints that are no source and no sink of a plan: clients who connect there wait in vain. May
+    /// look names up.
+    pub fn unused(&self, plan: &Plan) -> Vec<String> {
+        let named = Permits::of(plan);
+        let unused = |place: &&Place| match place {
+            Place::Address(address) => !named.allow(&Request::ListenTcp(*address)),
+            Place::Path(path) => !named.allow(&Request::ListenUnix(path.clone())),
+            Place::Nameless => true,
+        };
+        self.sockets().iter().map(|entry| &entry.place).filter(unused).map(Place::to_string).collect()
     }
 
     fn sockets(&self) -> RwLockReadGuard<'_, Vec<Entry>> {
@@ -106,7 +111,6 @@ impl WithInherited {
     fn find(&self, wanted: &Place) -> Option<io::Result<Inherited>> {
         let sockets = self.sockets();
         let entry = sockets.iter().find(|entry| entry.place == *wanted)?;
-        entry.taken.store(true, Ordering::Relaxed);
         Some(match &entry.socket {
             Inherited::Tcp(socket) => socket.try_clone().map(Inherited::Tcp),
             Inherited::Unix(socket) => socket.try_clone().map(Inherited::Unix),
@@ -207,8 +211,8 @@ impl Opener for WithInherited {
         self.opener.renew()
     }
 
-    fn settle(&self) {
-        self.opener.settle();
+    fn settle(&self, renewal: Renewal) {
+        self.opener.settle(renewal);
     }
 }
 
@@ -221,15 +225,32 @@ mod tests {
         WithInherited::new(sockets, Arc::new(System)).unwrap()
     }
 
+    /// Clients are served at this address, and at no other.
+    fn serving(address: &str) -> Plan {
+        let text = format!("[[source]]\nendpoint = \"demo:\"\n[[sink]]\nendpoint = \"{address}\"\n");
+        crate::config::parse(&text).unwrap().plan
+    }
+
     #[test]
     fn a_listener_gets_the_inherited_socket_of_its_address_and_gets_it_again() {
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = socket.local_addr().unwrap();
         let opener = opener(vec![Inherited::Tcp(socket)]);
-        assert_eq!(opener.unused(), [format!("tcp-listen://{address}")]);
         drop(opener.listen_tcp(address).unwrap());
         assert_eq!(opener.listen_tcp(address).unwrap().local_addr().unwrap(), address);
-        assert!(opener.unused().is_empty());
+    }
+
+    #[test]
+    fn sockets_that_a_plan_does_not_name_are_told() {
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = format!("tcp-listen://{}", socket.local_addr().unwrap());
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("hub.sock");
+        let unix = format!("unix-listen:{}", path.display());
+        let opener =
+            opener(vec![Inherited::Tcp(socket), Inherited::Unix(UnixListener::bind(&path).unwrap())]);
+        assert_eq!(opener.unused(&serving(&endpoint)), [unix.as_str()]);
+        assert_eq!(opener.unused(&serving(&unix)), [endpoint.as_str()]);
     }
 
     #[test]
@@ -239,7 +260,8 @@ mod tests {
         let opener = opener(vec![Inherited::Tcp(socket)]);
         let error = opener.listen_tcp(([127, 0, 0, 1], port).into()).unwrap_err().to_string();
         assert!(error.contains(&format!("the inherited socket is on 0.0.0.0:{port}")), "{error}");
-        assert_eq!(opener.unused(), [format!("tcp-listen://0.0.0.0:{port}")]);
+        let other = serving(&format!("tcp-listen://127.0.0.1:{port}"));
+        assert_eq!(opener.unused(&other), [format!("tcp-listen://0.0.0.0:{port}")]);
     }
 
     #[test]

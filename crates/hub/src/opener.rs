@@ -17,6 +17,7 @@ use std::time::Duration;
 use pcaphub_sys::{Device, Injector, Layer, PacketSocket, Tap};
 use rustix::fs::OFlags;
 use rustix::process::{Pid, Signal, kill_process_group};
+use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 
 use crate::directory::{Directory, Folder};
@@ -82,8 +83,18 @@ pub trait Opener: Send + Sync {
     fn renew(&self) -> io::Result<()> {
         Ok(())
     }
-    /// From now on only what the configuration named at the last [`renew`](Self::renew).
-    fn settle(&self) {}
+    /// From now on only what one of the configurations names, between which the last
+    /// [`renew`](Self::renew) left it open.
+    fn settle(&self, _renewal: Renewal) {}
+}
+
+/// What became of a changed configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Renewal {
+    /// It is in use.
+    Taken,
+    /// The one before stays in use.
+    Refused,
 }
 
 /// What is there under a name.

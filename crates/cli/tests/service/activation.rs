@@ -5,6 +5,8 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Command, Stdio};
 
+use rustix::process::Signal;
+
 use super::harness::{
     DEADLINE, Hub, connect, file, folder, has, packets, pcap, read_exact, read_pcap, shell, wait_until,
 };
@@ -75,6 +77,26 @@ fn an_inherited_socket_that_no_endpoint_wants_is_told() {
         "an inherited socket is not used: no source or sink is tcp-listen://{other}; \
          who connects there waits in vain"
     );
+    assert!(warning.ends_with(&expected), "{warning}");
+}
+
+#[test]
+fn an_inherited_socket_whose_endpoint_a_reload_removes_is_told() {
+    let [kept, removed] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    let endpoints = [&kept, &removed].map(|socket| format!("tcp-listen://{}", socket.local_addr().unwrap()));
+    let sink = |endpoint: &String| format!("[[sink]]\nendpoint = \"{endpoint}\"\n");
+    let text = |sinks: &[String]| {
+        let sinks: String = sinks.iter().map(sink).collect();
+        format!("stats = \"json\"\n[[source]]\nendpoint = \"demo:\"\n{sinks}")
+    };
+    let folder = folder();
+    let path = file(&folder, "hub.toml", text(&endpoints).as_bytes());
+    let line = ["run", path.to_str().unwrap()];
+    let mut hub = Hub::spawn(with_sockets(&[&kept, &removed], &line), 2);
+    std::fs::write(&path, text(&endpoints[..1])).unwrap();
+    hub.signal(Signal::HUP);
+    let warning = hub.wait_for("inherited");
+    let expected = format!("no source or sink is {}; who connects there waits in vain", endpoints[1]);
     assert!(warning.ends_with(&expected), "{warning}");
 }
 

@@ -12,7 +12,7 @@ use rustix::net::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::opener::{Found, Kind};
+use crate::opener::{Found, Kind, Renewal};
 
 /// What is asked for; by [`Opener`](crate::opener::Opener).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -54,7 +54,7 @@ pub enum Request {
     /// `renew`
     Renew,
     /// `settle`
-    Settle,
+    Settle(Renewal),
 }
 
 /// What comes back, besides descriptors.

@@ -30,7 +30,7 @@ use socket2::Socket;
 
 use self::message::{ANSWER, Answer, REQUEST};
 use crate::directory::Directory;
-use crate::opener::{Found, Interface, Opener, Pipe, Process, Spawned, System, Wire};
+use crate::opener::{Found, Interface, Opener, Pipe, Process, Renewal, Spawned, System, Wire};
 
 pub use self::message::Request;
 pub use self::permits::Permits;
@@ -196,9 +196,9 @@ impl Opener for Remote {
         self.ask(&Request::Renew).map(drop)
     }
 
-    fn settle(&self) {
+    fn settle(&self, renewal: Renewal) {
         // Fails where the helper is gone, which is told elsewhere.
-        let _ = self.ask(&Request::Settle);
+        let _ = self.ask(&Request::Settle(renewal));
     }
 }
 

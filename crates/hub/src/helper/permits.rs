@@ -140,7 +140,7 @@ impl Permits {
             Request::Inject(interface) => self.inject.contains(interface),
             Request::Tap(interface) => self.taps.contains(interface),
             Request::Spawn { argv, .. } => self.commands.contains(argv),
-            Request::Renew | Request::Settle => true,
+            Request::Renew | Request::Settle(_) => true,
         }
     }
 

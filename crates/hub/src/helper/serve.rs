@@ -18,7 +18,7 @@ use super::children::Children;
 use super::folder;
 use super::message::{self, Answer, Failure, REQUEST, Request};
 use super::permits::Permits;
-use crate::opener::{Kind, Opener, System, read_with, write_with};
+use crate::opener::{Kind, Opener, Renewal, System, read_with, write_with};
 
 /// Refusals that are told in a second; more of them say nothing new.
 const TOLD: u32 = 10;
@@ -37,7 +37,9 @@ pub struct Helper<'a> {
 
 struct Serving<'a> {
     helper: Helper<'a>,
-    /// What the newest configuration names.
+    /// What the configuration in use names.
+    settled: Permits,
+    /// What the one names that was read last.
     newest: Permits,
     children: Children,
     second: Instant,
@@ -50,8 +52,9 @@ type Descriptors = Vec<OwnedFd>;
 impl Helper<'_> {
     /// Serves until the other process is gone, then ends the commands that are left.
     pub fn serve(self) {
-        let (newest, second) = (self.permits.clone(), Instant::now());
-        let mut serving = Serving { helper: self, newest, children: Children::default(), second, told: 0 };
+        let (settled, newest) = (self.permits.clone(), self.permits.clone());
+        let (children, second) = (Children::default(), Instant::now());
+        let mut serving = Serving { helper: self, settled, newest, children, second, told: 0 };
         let mut buffer = vec![0; REQUEST];
         while serving.turn(&mut buffer) {}
         serving.children.end();
@@ -122,12 +125,16 @@ impl Serving<'_> {
                 self.children.spawn(argv, *stdin).map(|ends| (Answer::Done, ends.into()))
             }
             Request::Renew => (self.helper.renew)().map_err(io::Error::other).map(|permits| {
+                self.helper.permits = self.settled.clone();
                 self.helper.permits.extend(&permits);
                 self.newest = permits;
                 (Answer::Done, Vec::new())
             }),
-            Request::Settle => {
-                self.helper.permits = self.newest.clone();
+            Request::Settle(renewal) => {
+                if *renewal == Renewal::Taken {
+                    self.settled = self.newest.clone();
+                }
+                self.helper.permits = self.settled.clone();
                 Ok((Answer::Done, Vec::new()))
             }
         };

@@ -149,7 +149,8 @@ fn a_changed_configuration_is_read_by_the_helper_and_what_it_left_out_is_refused
     let (old, new) = (path("old"), path("new"));
     std::fs::write(&old, "old").unwrap();
     std::fs::write(&new, "new").unwrap();
-    let answers = Mutex::new(vec![Ok(named(&[&new], &["null:"])), Err("3:1: unknown key".to_owned())]);
+    let good = || Ok(named(&[&new], &["null:"]));
+    let answers = Mutex::new(vec![good(), good(), Err("3:1: unknown key".to_owned())]);
     let renew = || answers.lock().unwrap().pop().unwrap();
     beside(named(&[&old], &["null:"]), &renew, |remote| {
         let (old, new) = (Path::new(&old), Path::new(&new));
@@ -158,7 +159,11 @@ fn a_changed_configuration_is_read_by_the_helper_and_what_it_left_out_is_refused
         assert_eq!(kind(remote.read_file(new)), DENIED);
         remote.renew().unwrap();
         assert!(remote.read_file(old).is_ok() && remote.read_file(new).is_ok(), "until one of them holds");
-        remote.settle();
+        remote.settle(Renewal::Refused);
+        assert!(remote.read_file(old).is_ok());
+        assert_eq!(kind(remote.read_file(new)), DENIED);
+        remote.renew().unwrap();
+        remote.settle(Renewal::Taken);
         assert_eq!(kind(remote.read_file(old)), DENIED);
         assert!(remote.read_file(new).is_ok());
     });
