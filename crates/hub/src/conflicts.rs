@@ -9,8 +9,8 @@ use pcaphub_core::feed::OnSlow;
 use pcaphub_core::shape::Time;
 use pcaphub_sys::Device;
 
-use crate::access;
 use crate::endpoint::{Endpoint, Scheme};
+use crate::listeners;
 use crate::opener::{Kind, Opener};
 use crate::plan::{Plan, PlanError, SinkSpec, SourceSpec};
 use crate::source::{self, SourceKind};
@@ -168,8 +168,8 @@ fn exposed(plan: &Plan, refuse: &mut impl FnMut(Option<Place>, String)) {
         if endpoint.scheme != Scheme::TcpListen || allows {
             continue;
         }
-        if let Some(address) = endpoint.address.parse().ok().filter(access::is_exposed) {
-            refuse(Some(place), access::exposed_without_allow(&address));
+        if let Some(address) = endpoint.address.parse().ok().filter(listeners::is_exposed) {
+            refuse(Some(place), listeners::exposed_without_allow(&address));
         }
     }
 }

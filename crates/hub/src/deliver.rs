@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{tcp, unix};
 use tokio::time::{Interval, MissedTickBehavior};
 
-use crate::access::{Clients, Doubt};
+use crate::clients::{Clients, Doubt};
 use crate::pen::{Left, Pen};
 use crate::tls::{TlsReader, TlsWriter, looks_like_hello};
 

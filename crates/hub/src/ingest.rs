@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
-use crate::access::REST;
 use crate::event::Event;
 use crate::intake::{Intake, Message};
+use crate::listeners::REST;
 use crate::plan::Reconnect;
 use crate::presence::{Presence, Producers};
 use crate::reading::{End, Reading};

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use pcaphub_core::filter::{Filter, Filters};
 use pcaphub_core::format::Format;
 
-use crate::access::Controls;
 use crate::changes::Changes;
 use crate::conflicts::conflicts;
+use crate::controls::Controls;
 use crate::defaults::replays;
 use crate::endpoint::{Endpoint, Scheme};
 use crate::event::Events;

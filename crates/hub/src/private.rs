@@ -25,8 +25,8 @@ use pcaphub_sys::PeerState;
 use socket2::SockRef;
 use tokio::task::JoinSet;
 
-use crate::access::Place;
 use crate::allowance::Allowance;
+use crate::clients::Place;
 use crate::clock::{Clock, wall_clock};
 use crate::codec;
 use crate::deliver::is_dead;

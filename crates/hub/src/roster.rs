@@ -13,8 +13,10 @@ use pcaphub_core::shape::Shaper;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 
-use crate::access::{Access, Clients, Controls};
+use crate::access::Access;
 use crate::allowance::Allowance;
+use crate::clients::Clients;
+use crate::controls::Controls;
 use crate::defaults::{FeedKey, OnSlowRule, budget, reconnect};
 use crate::event::Event;
 use crate::ingest::Ingest;

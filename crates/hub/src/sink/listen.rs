@@ -10,10 +10,13 @@ use tokio::net::{TcpStream, UnixListener, UnixStream};
 use tokio::task::JoinSet;
 
 use super::{Context, Opening, Sink, SinkError};
-use crate::access::{self, Access, Controls, Listeners, LiveAccess, Place, Sockets, UnixSocket};
+use crate::access::{Access, LiveAccess};
+use crate::clients::{Full, Place};
+use crate::controls::Controls;
 use crate::deliver::{Care, Greeting, Peer, Writer, is_speaking_tls, to_peer};
 use crate::endpoint::Scheme;
 use crate::event::Event;
+use crate::listeners::{self, Listeners, Sockets, UnixSocket};
 use crate::opener::set_keepalive;
 use crate::pen::{Left, Pen, begin};
 use crate::plan::SinkSpec;
@@ -30,7 +33,7 @@ struct Tcp {
 
 pub(super) fn open_tcp(spec: &SinkSpec, opening: &Opening) -> Result<Box<dyn Sink>, SinkError> {
     let access = Access { allow: spec.allow.clone(), deny: spec.deny.clone() };
-    let refused = |refused: access::Refused| SinkError {
+    let refused = |refused: listeners::Refused| SinkError {
         why: refused.why,
         permission: refused.permission,
         usage: refused.usage,
@@ -39,7 +42,7 @@ pub(super) fn open_tcp(spec: &SinkSpec, opening: &Opening) -> Result<Box<dyn Sin
         .then(|| tls::Server::open(&spec.endpoint, &spec.tls, &opening.tls))
         .transpose()
         .map_err(SinkError::of_tls)?;
-    let listeners = access::listen(opening.opener.as_ref(), &opening.own_traffic, &spec.endpoint, &access)
+    let listeners = listeners::listen(opening.opener.as_ref(), &opening.own_traffic, &spec.endpoint, &access)
         .map_err(refused)?;
     for address in listeners.addresses() {
         opening.events.emit(Event::Listening { address: &address.to_string(), role: "clients" });
@@ -112,7 +115,7 @@ async fn accept(listeners: &Listeners, context: &Context) -> (TcpStream, SocketA
 
 async fn accept_unix(listener: &UnixListener, context: &Context) -> UnixStream {
     loop {
-        match access::accept_unix(listener, &context.events).await {
+        match listeners::accept_unix(listener, &context.events).await {
             Ok(stream) => return stream,
             Err(_) => rest(context).await,
         }
@@ -121,13 +124,13 @@ async fn accept_unix(listener: &UnixListener, context: &Context) -> UnixStream {
 
 async fn rest(context: &Context) {
     context.clients.make_room();
-    tokio::time::sleep(access::REST).await;
+    tokio::time::sleep(listeners::REST).await;
 }
 
 /// A place for a client, for which one that may have gone has to go where there is none.
-async fn place(context: &Context, address: Option<IpAddr>) -> Result<Place, access::Full> {
+async fn place(context: &Context, address: Option<IpAddr>) -> Result<Place, Full> {
     match context.clients.admit(address) {
-        Err(access::Full::All) if context.clients.free_a_place().await => context.clients.admit(address),
+        Err(Full::All) if context.clients.free_a_place().await => context.clients.admit(address),
         admitted => admitted,
     }
 }
@@ -135,7 +138,7 @@ async fn place(context: &Context, address: Option<IpAddr>) -> Result<Place, acce
 /// A place for a client, or a line that there is none.
 async fn admit(context: &Context, peer: SocketAddr, client: &str) -> Option<Place> {
     let admitted = place(context, Some(peer.ip())).await;
-    let refused = |full: &access::Full| {
+    let refused = |full: &Full| {
         context.events.emit(Event::ClientRefused { client, why: full.of_clients() });
     };
     admitted.inspect_err(refused).ok()

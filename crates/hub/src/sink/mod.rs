@@ -19,8 +19,9 @@ use pcaphub_core::format::Format;
 use pcaphub_core::linktype::LinkType;
 use thiserror::Error;
 
-use crate::access::{Clients, Controls};
+use crate::clients::Clients;
 use crate::clock::Clock;
+use crate::controls::Controls;
 use crate::endpoint::{Endpoint, Scheme};
 use crate::event::Events;
 use crate::gate::Gate;

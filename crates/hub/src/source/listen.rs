@@ -11,10 +11,13 @@ use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::UnixListener;
 
 use super::{Context, OpenError, Opened, Pending, Reader, Source, SourceError};
-use crate::access::{self, Access, Clients, Controls, Listeners, LiveAccess, Sockets, UnixSocket};
+use crate::access::{Access, LiveAccess};
+use crate::clients::Clients;
+use crate::controls::Controls;
 use crate::endpoint::Endpoint;
 use crate::endpoint::Scheme;
 use crate::event::{Event, Events};
+use crate::listeners::{self, Listeners, Sockets, UnixSocket};
 use crate::opener::{Opener, set_keepalive};
 use crate::plan::{self, Reading, SourceSpec};
 use crate::tls::{self, Accepted, Handshakes};
@@ -38,7 +41,7 @@ pub(super) fn open_tcp(spec: &SourceSpec, context: &Context) -> Result<Box<dyn S
         .then(|| tls::Server::open(&spec.endpoint, &spec.tls, &context.tls))
         .transpose()
         .map_err(|why| SourceError::of_tls(spec, why))?;
-    let bound = access::listen(context.opener.as_ref(), &context.own_traffic, &spec.endpoint, &access);
+    let bound = listeners::listen(context.opener.as_ref(), &context.own_traffic, &spec.endpoint, &access);
     let listeners = bound.map_err(|refused| SourceError {
         source_name: spec.name.to_string(),
         permission: refused.permission,
@@ -196,7 +199,7 @@ pub(super) fn open_unix(spec: &SourceSpec, context: &Context) -> Result<Box<dyn 
 impl Source for Unix {
     fn next(&mut self) -> Pending<'_, Result<Option<Opened>, OpenError>> {
         Box::pin(async {
-            let accepted = access::accept_unix(&self.socket.listener, &self.events).await;
+            let accepted = listeners::accept_unix(&self.socket.listener, &self.events).await;
             let stream = accepted.map_err(|error| OpenError::Pressed(error.to_string()))?;
             let reader = Reader::Async(Box::new(stream));
             Ok(Some(Opened::new(reader, self.name.clone())))

@@ -19,7 +19,7 @@ use pcaphub_sys::{Device, Latency, Layer, PacketSocket, Ring, RingOptions};
 use super::capture::{Capture, State};
 use super::hardware::begins_with;
 use super::{Context, OpenError, Opened, Pending, Reader, Source, SourceError};
-use crate::access::Controls;
+use crate::controls::Controls;
 use crate::event::Event;
 use crate::exclusion::{Beginning, Exclusion};
 use crate::filter;

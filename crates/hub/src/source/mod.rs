@@ -29,7 +29,8 @@ use pcaphub_core::stats::DropCounts;
 use thiserror::Error;
 use tokio::io::AsyncRead;
 
-use crate::access::{Controls, Place};
+use crate::clients::Place;
+use crate::controls::Controls;
 use crate::endpoint::{Endpoint, Scheme};
 use crate::event::Events;
 use crate::limits::Limits;
