@@ -53,6 +53,7 @@ pub mod path;
 pub mod conflicts;
 pub mod changes;
 pub(crate) mod opening;
+pub(crate) mod feeds;
 pub(crate) mod roster;
 pub mod hub;
 pub mod config;

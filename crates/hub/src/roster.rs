@@ -2,10 +2,9 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use pcaphub_core::buffer::Pool;
-use pcaphub_core::feed::{Announcements, Feed, Ring, Start, Subscriber};
+use pcaphub_core::feed::{Announcements, Start, Subscriber};
 use pcaphub_core::filter::Filters;
 use pcaphub_core::format::Format;
 use pcaphub_core::merge::Order;
@@ -19,11 +18,11 @@ use crate::clients::Clients;
 use crate::controls::Controls;
 use crate::defaults::{FeedKey, OnSlowRule, budget, reconnect};
 use crate::event::Event;
+use crate::feeds::{FeedId, Feeds};
 use crate::ingest::Ingest;
 use crate::intake::{Intake, Shared};
 use crate::limits::Limits;
 use crate::opening::{Opened, Part, Running, RunningSink, RunningSource, Site, Slot};
-use crate::outlet::Outlet;
 use crate::path::Path;
 use crate::plan::{Plan, SinkSpec, SourceSpec};
 use crate::private::{Present, Replay};
@@ -41,8 +40,6 @@ pub(crate) struct Roster {
     books: Books,
     filters: watch::Sender<Filters>,
     replay: bool,
-    /// Whether another plan may come.
-    changeable: bool,
     /// The format of the last source, where files are replayed, or of the first that told.
     pub(crate) own: Option<Format>,
     clients: Clients,
@@ -51,7 +48,7 @@ pub(crate) struct Roster {
     private_pool: Pool,
     sources: Vec<AtWork>,
     sinks: Vec<Delivering>,
-    feeds: Vec<FedFrom>,
+    feeds: Feeds,
     /// Sources that were told to end and have not yet.
     leaving: HashMap<usize, Trigger>,
     /// Sinks that start when the one of this number has let go.
@@ -78,7 +75,7 @@ struct AtWork {
 struct Delivering {
     /// Its number, which all its subscribers have as their group.
     number: u64,
-    feed: u64,
+    feed: FeedId,
     stop: Trigger,
     controls: Controls,
     present: Present,
@@ -94,17 +91,6 @@ struct Waiting {
     index: usize,
     /// Its place in the feed.
     reserved: Option<Subscriber>,
-}
-
-/// A feed, and what sinks have to agree on to share it.
-struct FedFrom {
-    number: u64,
-    key: FeedKey,
-    ring: Arc<Ring>,
-    /// No sink reads from it any more, but for those that are ending.
-    retired: bool,
-    /// Sinks that read from it and have not ended, with those that are ending.
-    readers: Vec<u64>,
 }
 
 impl Roster {
@@ -125,17 +111,16 @@ impl Roster {
             announcements: Announcements::new(shared.interfaces.clone()),
             allowance: Allowance::new(limits.private_octets()),
             private_pool: crate::private::pool(plan.sources.len(), &limits),
+            feeds: Feeds::new(limits.clone(), shared.interfaces.clone(), books.clone(), changeable),
             site,
             shared,
             limits,
             books,
             filters,
             replay: false,
-            changeable,
             own: None,
             sources: Vec::new(),
             sinks: Vec::new(),
-            feeds: Vec::new(),
             leaving: HashMap::new(),
             waiting: Vec::new(),
             next: 0,
@@ -180,9 +165,7 @@ impl Roster {
         let mut before: Vec<Option<AtWork>> = before.into_iter().map(Some).collect();
         if opened.replay && !self.replay {
             // Who shares the stream that ends now comes back to files of its own.
-            self.feeds.iter().for_each(|feed| {
-                self.sinks.iter().for_each(|sink| feed.ring.end_group(sink.number));
-            });
+            self.sinks.iter().for_each(|sink| self.feeds.end_readers(sink.number));
         }
         self.replay = opened.replay;
         self.plan.sources.clone_from(&opened.plan.sources);
@@ -298,15 +281,15 @@ impl Roster {
                 (Some(stays), _) => stays,
                 (None, Some(slot)) => {
                     let key = self.key_of(spec, &on_slow);
-                    let feed = self.feed(key, path);
+                    let feed = self.feeds.get_or_make(key, path);
                     match slot {
                         Slot::Now(sink) => self.start_sink(number, sink, feed, None),
                         Slot::After(old) => {
                             let before = numbers.get(old).copied().unwrap_or(0);
                             // What is published until it can start waits for it in the ring.
-                            let ring = self.feeds.iter().find(|known| known.number == feed);
-                            let reserved = ring.filter(|_| !self.replay).map(|feed| {
-                                Subscriber::join_group(&feed.ring, spec.name.clone(), Start::Next, number)
+                            let ring = self.feeds.ring(feed).filter(|_| !self.replay);
+                            let reserved = ring.map(|ring| {
+                                Subscriber::join_group(ring, spec.name.clone(), Start::Next, number)
                             });
                             self.waiting.push(Waiting { before, index, reserved });
                             self.not_yet(number, feed)
@@ -318,7 +301,7 @@ impl Roster {
             self.sinks.push(sink);
         }
         self.retire_feeds(path);
-        self.share_memory();
+        self.feeds.share_memory();
         self.renew_files();
     }
 
@@ -337,43 +320,19 @@ impl Roster {
         for (spec, sink) in plan.sinks.iter().zip(stay) {
             let Some(sink) = sink else { continue };
             let new = self.key_of(spec, on_slow);
-            if let Some(feed) = self.feeds.iter_mut().find(|feed| feed.number == sink.feed) {
-                path.set_filter(&feed.ring, new.filter());
-                feed.key.renew(&new);
-            }
+            self.feeds.renew(sink.feed, &new, path);
         }
-    }
-
-    /// The feed of this key; made if there is none.
-    fn feed(&mut self, key: FeedKey, path: &mut Path) -> u64 {
-        // A feed that sinks share cannot have another filter for one of them: where that may be wanted, each
-        // has its own.
-        let known = self.feeds.iter().find(|feed| !self.changeable && !feed.retired && feed.key == key);
-        if let Some(feed) = known {
-            return feed.number;
-        }
-        let number = self.number();
-        let there = self.feeds.iter().filter(|feed| !feed.retired).count();
-        let options = key.options(&self.limits, self.limits.ring_octets(there + 1));
-        let feed = Feed::new(options, self.shared.interfaces.clone());
-        let ring = feed.ring().clone();
-        self.books.add_ring(ring.clone());
-        path.add_outlet(Outlet::new(key.name.clone(), feed, key.pace));
-        self.feeds.push(FedFrom { number, key, ring, retired: false, readers: Vec::new() });
-        number
     }
 
     fn start_sink(
         &mut self,
         number: u64,
         sink: Box<dyn Sink>,
-        feed: u64,
+        feed: FeedId,
         reserved: Option<Subscriber>,
     ) -> Delivering {
         let mut delivering = self.not_yet(number, feed);
-        let Some(from) = self.feeds.iter_mut().find(|known| known.number == feed) else { return delivering };
-        from.readers.push(number);
-        let (ring, key) = (from.ring.clone(), from.key.clone());
+        let Some((ring, key)) = self.feeds.enter(feed, number) else { return delivering };
         let (stop, shutdown) = self.sinks_shutdown.part();
         (delivering.ended, delivering.stop, delivering.controls) = (false, stop, sink.controls());
         let reserved = Arc::new(Mutex::new(reserved));
@@ -422,7 +381,7 @@ impl Roster {
     }
 
     /// A sink that does not run.
-    fn not_yet(&self, number: u64, feed: u64) -> Delivering {
+    fn not_yet(&self, number: u64, feed: FeedId) -> Delivering {
         let (stop, _) = crate::shutdown::shutdown();
         let (controls, present) = (Controls::default(), Present::default());
         Delivering { number, feed, stop, controls, present, ended: true, failed: false }
@@ -433,8 +392,8 @@ impl Roster {
     fn dismiss(&mut self, sink: Delivering) {
         sink.stop.advance(Phase::Draining);
         self.remove(std::slice::from_ref(&sink.controls));
-        let Some(feed) = self.feeds.iter().find(|feed| feed.number == sink.feed) else { return };
-        let (ring, drain): (_, Duration) = (feed.ring.clone(), self.limits.drain);
+        let Some(ring) = self.feeds.ring(sink.feed).cloned() else { return };
+        let drain = self.limits.drain;
         ring.end_group(sink.number);
         self.farewells.spawn(async move {
             tokio::time::sleep(drain).await;
@@ -454,43 +413,18 @@ impl Roster {
 
     /// Ends the feeds that no sink reads from any more.
     fn retire_feeds(&mut self, path: &mut Path) {
-        for feed in &mut self.feeds {
-            let wanted = self.sinks.iter().any(|sink| sink.feed == feed.number && !sink.ended)
-                || self.waiting.iter().any(|waiting| {
-                    self.sinks.get(waiting.index).is_some_and(|sink| sink.feed == feed.number)
-                });
-            if !wanted && !feed.retired {
-                feed.retired = true;
-                path.remove_outlet(&feed.ring);
-            }
-        }
-        let books = &self.books;
-        self.feeds.retain(|feed| {
-            let gone = feed.retired && feed.readers.is_empty();
-            if gone {
-                books.retire_ring(&feed.ring);
-            }
-            !gone
-        });
-    }
-
-    /// Shares out memory among the feeds that there are.
-    fn share_memory(&mut self) {
-        let feeds = || self.feeds.iter().filter(|feed| !feed.retired);
-        let capacity = self.limits.ring_octets(feeds().count());
-        for feed in feeds() {
-            let (options, on_slow) = (feed.ring.options(), feed.key.on_slow());
-            if (options.capacity_octets, options.on_slow) != (capacity, on_slow) {
-                feed.ring.adjust(capacity, on_slow);
-            }
-        }
+        let is_wanted = |feed: FeedId| {
+            let runs = self.sinks.iter().any(|sink| sink.feed == feed && !sink.ended);
+            let mut waiting = self.waiting.iter().filter_map(|waiting| self.sinks.get(waiting.index));
+            runs || waiting.any(|sink| sink.feed == feed)
+        };
+        self.feeds.retire(is_wanted, path);
     }
 
     /// The next clients are served what the plan says now.
     fn renew_files(&mut self) {
         for sink in self.sinks.iter().filter(|sink| !sink.ended) {
-            let feed = self.feeds.iter().find(|feed| feed.number == sink.feed);
-            sink.present.set(feed.and_then(|feed| self.files(&feed.key)));
+            sink.present.set(self.feeds.key(sink.feed).and_then(|key| self.files(key)));
         }
     }
 
@@ -509,7 +443,7 @@ impl Roster {
         for sink in self.sinks.iter_mut().filter(|sink| sink.number == number) {
             (sink.ended, sink.failed) = (true, failed);
         }
-        self.feeds.iter_mut().for_each(|feed| feed.readers.retain(|reader| *reader != number));
+        self.feeds.leave(number);
         let ready = |waiting: &Waiting| waiting.before == number;
         let (ready, waiting): (Vec<_>, _) = self.waiting.drain(..).partition(ready);
         self.waiting = waiting;
