@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, builder::PossibleValuesParser, value_parser};
 use pcaphub::defaults::pace_all;
@@ -454,7 +453,7 @@ fn arguments(matches: &ArgMatches) -> Result<Arguments, PlanError> {
         sources,
         sinks,
         order: option(matches, "order", plan::order)?,
-        hold: option(matches, "hold", plan::duration)?.unwrap_or(Duration::from_millis(100)),
+        hold: option(matches, "hold", plan::duration)?.unwrap_or(Plan::default().hold),
         reconnect: if verb == Verb::Serve { Reconnect::Always } else { Reconnect::Error },
         count: matches.get_one("count").copied(),
         duration: option(matches, "duration", plan::span)?,
@@ -714,6 +713,8 @@ pub(crate) fn of_words(line: &[&str]) -> Result<Arguments, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
+
     use pcaphub_core::feed::{History, OnSlow};
     use pcaphub_core::pace::Pace;
 

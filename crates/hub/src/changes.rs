@@ -107,7 +107,6 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::plan::Reconnect;
     use crate::{sink, source};
 
     fn plan(sources: &[&str], sinks: &[&str]) -> Plan {
@@ -115,12 +114,7 @@ mod tests {
         Plan {
             sources: sources.iter().map(|text| source::spec(endpoint(text)).unwrap()).collect(),
             sinks: sinks.iter().map(|text| sink::spec(endpoint(text)).unwrap()).collect(),
-            order: None,
-            hold: Duration::from_millis(100),
-            reconnect: Reconnect::Always,
-            count: None,
-            duration: None,
-            limits: Limits::default(),
+            ..Plan::default()
         }
     }
 

@@ -192,12 +192,8 @@ fn untimely(plan: &Plan, refuse: &mut impl FnMut(Option<Place>, String)) {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
-    use crate::limits::Limits;
     use crate::opener::System;
-    use crate::plan::Reconnect;
     use crate::sink;
 
     #[test]
@@ -206,12 +202,7 @@ mod tests {
         let plan = |source: &str, sink: &str| Plan {
             sources: vec![source::spec(endpoint(source)).unwrap()],
             sinks: vec![sink::spec(endpoint(sink)).unwrap()],
-            order: None,
-            hold: Duration::ZERO,
-            reconnect: Reconnect::Always,
-            count: None,
-            duration: None,
-            limits: Limits::default(),
+            ..Plan::default()
         };
         let found = conflicts(&plan("if:eth0", "tcp-listen://?on-slow=wait"), &System);
         assert_eq!(found.len(), 1);

@@ -11,12 +11,9 @@ mod file;
 mod print;
 mod settings;
 
-use std::time::Duration;
-
 use crate::conflicts::{Place, conflicts};
-use crate::limits::Limits;
 use crate::opener::{Opener, System};
-use crate::plan::{Plan, PlanError, Reconnect};
+use crate::plan::{Plan, PlanError};
 use crate::source;
 
 pub use endpoints::{LISTS, TEXTS};
@@ -50,18 +47,8 @@ pub struct Config {
 impl Default for Config {
     /// Nothing to do yet; everything else as where a file does not say it.
     fn default() -> Self {
-        let plan = Plan {
-            sources: Vec::new(),
-            sinks: Vec::new(),
-            order: None,
-            hold: Duration::from_millis(100),
-            reconnect: Reconnect::Always,
-            count: None,
-            duration: None,
-            limits: Limits::default(),
-        };
         Config {
-            plan,
+            plan: Plan::default(),
             log_level: LogLevel::Info,
             log_format: LogFormat::Text,
             stats_json: false,

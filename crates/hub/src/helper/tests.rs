@@ -6,8 +6,7 @@ use std::sync::Mutex;
 
 use super::*;
 use crate::endpoint::Endpoint;
-use crate::limits::Limits;
-use crate::plan::{Plan, Reconnect};
+use crate::plan::Plan;
 use crate::{sink, source};
 
 /// What these endpoints name.
@@ -20,12 +19,7 @@ fn plan(sources: &[&str], sinks: &[&str]) -> Plan {
     Plan {
         sources: sources.iter().map(|text| source::spec(endpoint(text)).unwrap()).collect(),
         sinks: sinks.iter().map(|text| sink::spec(endpoint(text)).unwrap()).collect(),
-        order: None,
-        hold: std::time::Duration::ZERO,
-        reconnect: Reconnect::Always,
-        count: None,
-        duration: None,
-        limits: Limits::default(),
+        ..Plan::default()
     }
 }
 

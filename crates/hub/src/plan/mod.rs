@@ -46,6 +46,22 @@ pub struct Plan {
     pub limits: Limits,
 }
 
+impl Default for Plan {
+    /// No source and no sink yet; everything else as where nobody says it.
+    fn default() -> Self {
+        Plan {
+            sources: Vec::new(),
+            sinks: Vec::new(),
+            order: None,
+            hold: Duration::from_millis(100),
+            reconnect: Reconnect::Always,
+            count: None,
+            duration: None,
+            limits: Limits::default(),
+        }
+    }
+}
+
 /// One source.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SourceSpec {

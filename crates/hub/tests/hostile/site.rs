@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use pcaphub::endpoint::Endpoint;
 use pcaphub::event::Events;
 use pcaphub::hub::{self, HubError, Outcome};
-use pcaphub::limits::Limits;
 use pcaphub::opener::{Found, Opener, Pipe, Spawned, System};
 use pcaphub::plan::{Plan, Reconnect};
 use pcaphub::shutdown::{Phase, Trigger, shutdown};
@@ -133,13 +132,10 @@ pub(crate) fn plan(sources: Vec<Endpoint>, sink: &str) -> Plan {
     Plan {
         sources: sources.into_iter().map(|endpoint| source::spec(endpoint).unwrap()).collect(),
         sinks: vec![sink::spec(Endpoint::parse(sink).unwrap()).unwrap()],
-        order: None,
         // Long enough to matter to the merge, short enough to be waited for thousands of times.
         hold: Duration::from_millis(1),
         reconnect: Reconnect::Error,
-        count: None,
-        duration: None,
-        limits: Limits::default(),
+        ..Plan::default()
     }
 }
 
