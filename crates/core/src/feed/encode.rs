@@ -11,7 +11,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::chunk::Chunk;
-use super::ring::{Ring, RingOptions};
+use super::ring::Ring;
+use super::slots::RingOptions;
 use crate::batch::{Batch, Verbatim};
 use crate::buffer::Pool;
 use crate::convert::{self, Addresses, Converted};

@@ -11,12 +11,16 @@ mod encode;
 mod exhaustive;
 #[cfg(test)]
 mod model;
+mod reader;
 mod ring;
+mod slots;
 mod subscriber;
 
 pub use announce::Announcements;
 pub use chunk::Chunk;
 pub use count::{count_records, first_records, whole_records};
 pub use encode::{CHUNK_OCTETS, Feed, FeedOptions};
-pub use ring::{History, OnSlow, Ring, RingOptions, RingSnapshot, SubscriberSnapshot};
-pub use subscriber::{Ending, Gap, Start, Subscriber, Taken};
+pub use reader::{Ending, Gap, Start, SubscriberSnapshot};
+pub use ring::{Ring, RingSnapshot};
+pub use slots::{History, OnSlow, RingOptions};
+pub use subscriber::{Subscriber, Taken};

@@ -5,42 +5,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use super::chunk::Chunk;
-use super::ring::{OnSlow, Ring, SubscriberSnapshot};
-use crate::interface::InterfaceId;
+use super::reader::{Ending, Gap, Start, SubscriberSnapshot};
+use super::ring::Ring;
+use super::slots::OnSlow;
 use crate::linktype::LinkType;
 use crate::stats::DropReason;
-use crate::time::Monotonic;
-
-/// Where a new subscriber begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Start {
-    /// With the next chunk that is published.
-    Next,
-    /// With what the ring's history keeps at this time.
-    History(Monotonic),
-}
-
-/// Why there is nothing more to take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
-    /// The sources have ended and everything was taken.
-    Ended,
-    /// The subscriber was too slow and is to be disconnected.
-    TooSlow,
-    /// It got a header that turned out to be wrong.
-    HeaderChanged,
-    /// The hub stops.
-    Stopped,
-}
-
-/// Packets lost just before the next chunk.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Gap {
-    /// Packets lost since the subscriber was last told.
-    pub packets: u64,
-    /// Packets lost so far, by interface; empty in pcap.
-    pub by_interface: Vec<(InterfaceId, u64)>,
-}
 
 /// What [`Subscriber::poll_take`] found.
 pub type Taken = Result<Option<Gap>, Ending>;
