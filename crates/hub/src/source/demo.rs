@@ -9,6 +9,7 @@ use pcaphub_core::linktype::LinkType;
 use pcaphub_core::packet::Packet;
 use pcaphub_core::time::{Resolution, Timestamp};
 
+use super::keys::COMMON;
 use super::{Context, Source, SourceError, file};
 use crate::clock::wall_clock;
 use crate::plan::{Key, PlanError, Reading, SourceSpec, Value};
@@ -65,7 +66,7 @@ fn mix(text: &str) -> Value<Mix> {
 }
 
 fn options(spec: &SourceSpec) -> Result<Options, PlanError> {
-    let reading = Reading::new(&spec.endpoint, &[super::COMMON, KEYS])?;
+    let reading = Reading::new(&spec.endpoint, &[COMMON, KEYS])?;
     Ok(Options {
         rate: reading.value("rate", rate)?.unwrap_or(Some(1000.0)),
         mix: reading.value("mix", mix)?.unwrap_or(Mix::Realistic),

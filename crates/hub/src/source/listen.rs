@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::UnixListener;
 
+use super::keys::COMMON;
 use super::{Context, OpenError, Opened, Pending, Reader, Source, SourceError};
 use crate::access::{Access, LiveAccess};
 use crate::clients::Clients;
@@ -72,7 +73,7 @@ pub(crate) fn access_of(endpoint: &Endpoint) -> Result<Access, String> {
     let keys =
         super::SOURCES.iter().find(|kind| kind.scheme == endpoint.scheme).map_or(&[][..], |kind| kind.keys);
     let read = || {
-        let options = Reading::new(endpoint, &[super::COMMON, keys])?;
+        let options = Reading::new(endpoint, &[COMMON, keys])?;
         let deny = options.value("deny", plan::networks)?.unwrap_or_default();
         Ok::<_, plan::PlanError>(Access { allow: options.value("allow", plan::networks)?, deny })
     };

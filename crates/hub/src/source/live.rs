@@ -18,6 +18,7 @@ use pcaphub_sys::{Device, Latency, Layer, PacketSocket, Ring, RingOptions};
 
 use super::capture::{Capture, State};
 use super::hardware::begins_with;
+use super::keys::{COMMON, RECONNECT};
 use super::{Context, OpenError, Opened, Pending, Reader, Source, SourceError};
 use crate::controls::Controls;
 use crate::event::Event;
@@ -28,7 +29,7 @@ use crate::own_traffic::CaptureFilter;
 use crate::plan::{self, Key, PlanError, Reading, Share, SourceSpec, Value};
 
 pub(super) const KEYS: &[Key] = &[
-    super::RECONNECT,
+    RECONNECT,
     Key { name: "promiscuous", help: "yes, or no: only packets for this machine (-p)" },
     Key { name: "buffer", help: "memory of the ring that the kernel fills, e.g. 64MiB (-B, in KiB)" },
     Key {
@@ -83,7 +84,7 @@ fn rings(text: &str) -> Value<u16> {
 }
 
 fn options(spec: &SourceSpec) -> Result<Options, PlanError> {
-    let reading = Reading::new(&spec.endpoint, &[super::COMMON, KEYS])?;
+    let reading = Reading::new(&spec.endpoint, &[COMMON, KEYS])?;
     Ok(Options {
         promiscuous: reading.value("promiscuous", plan::yes_no)?.unwrap_or(true),
         buffer: reading.value("buffer", buffer)?,

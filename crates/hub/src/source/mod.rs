@@ -1,5 +1,7 @@
 //! Sources: where capture octets come from. One file per kind of endpoint, and one row in
-//! [`SOURCES`] each; parsing, help and the contract tests go by that table.
+//! [`SOURCES`] each.
+//!
+//! Here is what each is to the path: a [`Source`] yields streams, each with a [`Reader`].
 
 mod capture;
 mod child;
@@ -8,13 +10,18 @@ mod dial;
 mod exec;
 mod file;
 mod hardware;
+mod keys;
 mod listen;
 mod live;
+mod table;
 
 pub use child::{Child, split_command};
 pub use dial::connect;
 pub use exec::argv as exec_argv;
+pub use keys::COMMON;
+pub(crate) use keys::{SHAPING, shape};
 pub(crate) use listen::access_of as access;
+pub use table::{Habit, Open, SOURCES, SourceKind, kind, spec};
 
 use std::future::Future;
 use std::io::{self, Read};
@@ -24,19 +31,18 @@ use std::sync::Arc;
 use pcaphub_core::batch::Batch;
 use pcaphub_core::interface::Interfaces;
 use pcaphub_core::linktype::LinkType;
-use pcaphub_core::shape::Shape;
 use pcaphub_core::stats::DropCounts;
 use thiserror::Error;
 use tokio::io::AsyncRead;
 
 use crate::clients::Place;
 use crate::controls::Controls;
-use crate::endpoint::{Endpoint, Scheme};
+use crate::endpoint::Scheme;
 use crate::event::Events;
 use crate::limits::Limits;
 use crate::opener::Opener;
 use crate::own_traffic::{Entry, OwnTraffic};
-use crate::plan::{self, Key, PlanError, Reading, SourceSpec, TlsOptions};
+use crate::plan::{self, SourceSpec};
 use crate::shutdown::Shutdown;
 use crate::tls::TlsReloader;
 
@@ -121,17 +127,6 @@ pub trait Source: Send {
     }
 }
 
-/// How a kind of source behaves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Habit {
-    /// One stream, and that was it: files, standard input.
-    Once,
-    /// One stream at a time, opened again when it is gone: dialled sockets, children.
-    Again,
-    /// Streams side by side: listening sockets.
-    Many,
-}
-
 /// What a source is opened with.
 #[derive(Clone)]
 pub struct Context {
@@ -150,192 +145,6 @@ pub struct Context {
     /// What renews certificates.
     pub tls: TlsReloader,
 }
-
-/// Opens a source of one kind; what fails here is fatal at start.
-pub type Open = fn(&SourceSpec, &Context) -> Result<Box<dyn Source>, SourceError>;
-
-/// A row of the table.
-pub struct SourceKind {
-    /// Which endpoints it is for.
-    pub scheme: Scheme,
-    /// How they are written.
-    pub example: &'static str,
-    /// What they do, for `--help`.
-    pub help: &'static str,
-    /// Options besides those that every source has.
-    pub keys: &'static [Key],
-    /// Whether it yields one stream or several.
-    pub habit: Habit,
-    /// Whether it can be paused without losing packets.
-    pub can_wait: bool,
-    /// Whether its packets are kept back until somebody is there to read them.
-    pub waits_for_reader: bool,
-    /// Opens one.
-    pub open: Open,
-}
-
-const NAME: Key = Key { name: "name", help: "what it is called, also as pcapng interface name" };
-const LINKTYPE: Key =
-    Key { name: "linktype", help: "linktype of classic pcap streams, whatever their header says" };
-const CLOCK_OFFSET: Key = Key { name: "clock-offset", help: "added to every packet's time, e.g. -1.5s" };
-const RECONNECT: Key = Key { name: "reconnect", help: "error, always or no" };
-const FILTER: Key = Key { name: "filter", help: "which packets, as tcpdump has it: 'tcp port 80' (-f)" };
-const SNAPLEN: Key = Key { name: "snaplen", help: "octets of each packet that are kept (-s)" };
-const SAMPLE: Key = Key { name: "sample", help: "1/N: one packet in N" };
-const COUNT: Key = Key { name: "count", help: "so many packets, and then no more" };
-const TIME: Key = Key { name: "time", help: "now: packets get the time at which they pass; keep their own" };
-const PACE: Key = Key { name: "pace", help: "1x is the original speed, 10x, 100kpps, 50Mbit, max" };
-const LOOP: Key = Key { name: "loop", help: "how often it is read, or forever; times move on" };
-const ALLOW: Key = Key { name: "allow", help: "networks that may connect, or any" };
-const DENY: Key = Key { name: "deny", help: "networks that may not" };
-const BIND: Key = Key { name: "bind", help: "local address to dial from" };
-
-/// Options of every source.
-pub const COMMON: &[Key] = &[NAME, LINKTYPE, CLOCK_OFFSET, FILTER, SNAPLEN, SAMPLE, COUNT, TIME, PACE];
-
-/// Options that every sink has, too.
-pub(crate) const SHAPING: &[Key] = &[FILTER, SNAPLEN, SAMPLE, COUNT, TIME, PACE];
-
-/// What is to be kept of an endpoint's packets.
-///
-/// # Errors
-/// A value that cannot be read.
-pub(crate) fn shape(options: &Reading<'_>) -> Result<Shape, PlanError> {
-    Ok(Shape {
-        sample: options.value("sample", plan::sample)?,
-        count: options.value("count", plan::count)?,
-        snaplen: options.value("snaplen", plan::snaplen)?,
-        time: options.value("time", plan::time)?.unwrap_or_default(),
-    })
-}
-
-/// Every kind of source that is built.
-pub static SOURCES: &[SourceKind] = &[
-    SourceKind {
-        scheme: Scheme::File,
-        example: "PATH",
-        help: "a pcap or pcapng file, also .gz, .zst, .lz4, or a FIFO",
-        keys: &[LOOP],
-        habit: Habit::Once,
-        can_wait: true,
-        waits_for_reader: true,
-        open: file::open,
-    },
-    SourceKind {
-        scheme: Scheme::Stdio,
-        example: "-",
-        help: "standard input",
-        keys: &[],
-        habit: Habit::Once,
-        can_wait: true,
-        waits_for_reader: true,
-        open: file::open_stdin,
-    },
-    SourceKind {
-        scheme: Scheme::Tcp,
-        example: "tcp://HOST[:57012]",
-        help: "dial a PCAP-over-IP listener, and dial again when it goes away",
-        keys: &[RECONNECT, BIND],
-        habit: Habit::Again,
-        can_wait: true,
-        waits_for_reader: false,
-        open: dial::open_tcp,
-    },
-    SourceKind {
-        scheme: Scheme::TcpListen,
-        example: "tcp-listen://[ADDR][:57012]",
-        help: "producers connect to us",
-        keys: &[RECONNECT, ALLOW, DENY],
-        habit: Habit::Many,
-        can_wait: true,
-        waits_for_reader: false,
-        open: listen::open_tcp,
-    },
-    SourceKind {
-        scheme: Scheme::Tls,
-        example: "tls://HOST[:57012]",
-        help: "the same inside TLS",
-        keys: &[RECONNECT, BIND, plan::CA, plan::SNI, plan::PIN, plan::CERT, plan::KEY, plan::INSECURE],
-        habit: Habit::Again,
-        can_wait: true,
-        waits_for_reader: false,
-        open: dial::open_tcp,
-    },
-    SourceKind {
-        scheme: Scheme::TlsListen,
-        example: "tls-listen://[ADDR][:57012]",
-        help: "the same inside TLS (`pcaphub cert new` makes certificates)",
-        keys: &[plan::CERT, plan::KEY, plan::CLIENT_CA, RECONNECT, ALLOW, DENY],
-        habit: Habit::Many,
-        can_wait: true,
-        waits_for_reader: false,
-        open: listen::open_tcp,
-    },
-    SourceKind {
-        scheme: Scheme::Unix,
-        example: "unix:PATH",
-        help: "connect to a Unix socket",
-        keys: &[RECONNECT],
-        habit: Habit::Again,
-        can_wait: true,
-        waits_for_reader: false,
-        open: dial::open_unix,
-    },
-    SourceKind {
-        scheme: Scheme::UnixListen,
-        example: "unix-listen:PATH",
-        help: "producers connect to our Unix socket",
-        keys: &[RECONNECT],
-        habit: Habit::Many,
-        can_wait: true,
-        waits_for_reader: false,
-        open: listen::open_unix,
-    },
-    SourceKind {
-        scheme: Scheme::If,
-        example: "if:NAME",
-        help: "live capture on an interface, or on all: if:any (also -i NAME)",
-        keys: live::KEYS,
-        habit: Habit::Again,
-        can_wait: false,
-        waits_for_reader: false,
-        open: live::open,
-    },
-    SourceKind {
-        scheme: Scheme::Exec,
-        example: "exec:'COMMAND ARG...'",
-        help: "what a command writes to standard output; no shell",
-        keys: &[RECONNECT],
-        habit: Habit::Again,
-        can_wait: true,
-        waits_for_reader: true,
-        open: exec::open,
-    },
-    SourceKind {
-        scheme: Scheme::Sh,
-        example: "sh:'COMMAND | COMMAND'",
-        help: "the same through /bin/sh",
-        keys: &[RECONNECT],
-        habit: Habit::Again,
-        can_wait: true,
-        waits_for_reader: true,
-        open: exec::open,
-    },
-    SourceKind {
-        scheme: Scheme::Demo,
-        example: "demo:?rate=1000",
-        help: "synthetic traffic: DNS, HTTP, TLS …",
-        keys: demo::KEYS,
-        habit: Habit::Once,
-        can_wait: true,
-        waits_for_reader: true,
-        open: demo::open,
-    },
-];
-
-/// Schemes that are planned as sources: which part is missing, and what to use meanwhile.
-const NOT_BUILT: &[(Scheme, &str, &str)] =
-    &[(Scheme::Nats, "the message bus", ""), (Scheme::Intercept, "the TLS-decrypting proxy", "")];
 
 /// Why a source could not be set up at start.
 #[derive(Debug, Error)]
@@ -371,65 +180,6 @@ impl SourceError {
     /// Something that is wrong with the endpoint itself.
     pub fn because(spec: &SourceSpec, why: impl Into<String>) -> Self {
         SourceError { source_name: spec.name.to_string(), why: why.into(), permission: false, usage: false }
-    }
-}
-
-/// The row for an endpoint.
-pub fn kind(spec: &SourceSpec) -> Option<&'static SourceKind> {
-    SOURCES.iter().find(|kind| kind.scheme == spec.endpoint.scheme)
-}
-
-/// Reads an endpoint as a source.
-///
-/// # Errors
-/// A scheme that is no source or not built, an unknown option, a bad value.
-pub fn spec(endpoint: Endpoint) -> Result<SourceSpec, PlanError> {
-    let Some(kind) = SOURCES.iter().find(|kind| kind.scheme == endpoint.scheme) else {
-        return Err(match NOT_BUILT.iter().find(|(scheme, _, _)| *scheme == endpoint.scheme) {
-            Some((_, part, instead)) => {
-                PlanError::NotBuilt { what: format!("source {endpoint}"), part, instead }
-            }
-            None => {
-                PlanError::Refused(format!("{endpoint} cannot be a source, only a sink (--to {endpoint})"))
-            }
-        });
-    };
-    let options = Reading::new(&endpoint, &[COMMON, kind.keys])?;
-    let name = options.value("name", |text| Ok(text.to_owned()))?;
-    let named = name.is_some();
-    // Those of listening ones are read again when they listen.
-    options.value("allow", plan::networks)?;
-    options.value("deny", plan::networks)?;
-    let spec = SourceSpec {
-        named,
-        name: name.unwrap_or_else(|| default_name(&endpoint)).into(),
-        reconnect: options.value("reconnect", plan::reconnect)?,
-        linktype: options.value("linktype", plan::linktype)?,
-        clock_offset: options.value("clock-offset", plan::offset)?.unwrap_or(0),
-        bind: options.value("bind", plan::address)?,
-        filter: options.value("filter", |text| Ok(text.to_owned()))?,
-        shape: shape(&options)?,
-        pace: options.value("pace", plan::pace)?,
-        repeat: options.value("loop", plan::repeat)?.unwrap_or(1),
-        share: None,
-        regular: false,
-        tls: TlsOptions::read(&options)?,
-        endpoint,
-    };
-    match spec.endpoint.scheme {
-        Scheme::Demo => demo::check(&spec)?,
-        Scheme::If => live::check(&spec)?,
-        _ => {}
-    }
-    Ok(spec)
-}
-
-/// What a source is called that was given no name.
-fn default_name(endpoint: &Endpoint) -> String {
-    match endpoint.scheme {
-        Scheme::Stdio => "stdin".into(),
-        Scheme::Demo => "demo".into(),
-        _ => endpoint.to_string(),
     }
 }
 
