@@ -7,8 +7,6 @@ use anyhow::anyhow;
 use clap::{Arg, ArgMatches, Command, value_parser};
 use clap_complete::Shell;
 
-use crate::arguments;
-
 /// The verb, for the command line.
 pub(crate) fn command() -> Command {
     Command::new("completions")
@@ -33,13 +31,13 @@ pub(crate) fn shell(matches: &ArgMatches) -> Option<Shell> {
     matches.get_one("shell").copied()
 }
 
-/// Prints them.
+/// Prints them for this command line.
 ///
 /// # Errors
 /// They cannot be printed.
-pub(crate) fn run(shell: Shell) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(shell: Shell, mut whole: Command) -> anyhow::Result<ExitCode> {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut arguments::built(), "pcaphub", &mut script);
+    clap_complete::generate(shell, &mut whole, "pcaphub", &mut script);
     match io::stdout().lock().write_all(&script) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
         written => written.map_err(|error| anyhow!("cannot print the completions: {error}"))?,

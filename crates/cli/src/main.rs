@@ -3,6 +3,7 @@
 mod arguments;
 mod cert;
 mod check;
+mod command;
 mod completions;
 mod exit;
 mod help;
@@ -18,11 +19,13 @@ mod run;
 mod service;
 mod signals;
 mod summary;
+mod task;
 mod wiring;
+mod words;
 
 use std::process::ExitCode;
 
-use arguments::Task;
+use task::Task;
 
 fn main() -> ExitCode {
     let task = match arguments::parse() {
@@ -41,8 +44,8 @@ fn main() -> ExitCode {
         Task::Check(files) => check::run(&files),
         Task::Cert(ask) => cert::run(&ask),
         Task::Interfaces(form) => interfaces::run(form),
-        Task::Manual(pages) => manual::run(&pages),
-        Task::Completions(shell) => completions::run(shell),
+        Task::Manual(pages) => manual::run(&pages, command::built()),
+        Task::Completions(shell) => completions::run(shell, command::built()),
     };
     match done {
         Ok(exit) => exit,

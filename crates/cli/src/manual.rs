@@ -8,8 +8,6 @@ use anyhow::anyhow;
 use clap::{Arg, ArgMatches, Command, value_parser};
 use clap_mangen::Man;
 
-use crate::arguments;
-
 /// Which pages, and where to.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Pages {
@@ -46,15 +44,15 @@ pub(crate) fn pages(matches: &ArgMatches) -> Pages {
     }
 }
 
-/// Writes them.
+/// Writes them, of this command line.
 ///
 /// # Errors
 /// There is no such verb; a page cannot be written.
-pub(crate) fn run(pages: &Pages) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(pages: &Pages, whole: Command) -> anyhow::Result<ExitCode> {
     match pages {
         Pages::One(verb) => {
             let name = verb.as_ref().map_or("pcaphub".to_owned(), |verb| format!("pcaphub-{verb}"));
-            let page = all().into_iter().find(|(known, _)| *known == name);
+            let page = all(whole).into_iter().find(|(known, _)| *known == name);
             let (_, page) =
                 page.ok_or_else(|| anyhow!("there is no page {name}; `pcaphub --help` lists the verbs"))?;
             match io::stdout().lock().write_all(&render(page)?) {
@@ -66,7 +64,7 @@ pub(crate) fn run(pages: &Pages) -> anyhow::Result<ExitCode> {
         Pages::All(directory) => {
             std::fs::create_dir_all(directory)
                 .map_err(|error| anyhow!("cannot make {}: {error}", directory.display()))?;
-            all().into_iter().try_for_each(|(name, page)| write(directory, &name, page))?;
+            all(whole).into_iter().try_for_each(|(name, page)| write(directory, &name, page))?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -78,8 +76,8 @@ fn write(directory: &Path, name: &str, page: Command) -> anyhow::Result<()> {
 }
 
 /// The name and command of every page: pcaphub, and its verbs.
-fn all() -> Vec<(String, Command)> {
-    let mut whole = arguments::built().disable_help_subcommand(true);
+fn all(whole: Command) -> Vec<(String, Command)> {
+    let mut whole = whole.disable_help_subcommand(true);
     whole.build();
     let verbs = whole.get_subcommands().filter(|verb| !verb.is_hide_set());
     let of_verb = |verb: &Command| {
@@ -111,11 +109,12 @@ fn render(command: Command) -> io::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::command::built;
 
     #[test]
     fn every_verb_has_a_page() {
-        let pages = all();
-        let verbs = arguments::built();
+        let pages = all(built());
+        let verbs = built();
         for verb in verbs.get_subcommands().filter(|verb| !verb.is_hide_set()) {
             let name = format!("pcaphub-{}", verb.get_name());
             let (_, page) = pages.iter().find(|(known, _)| *known == name).unwrap();
@@ -128,7 +127,7 @@ mod tests {
 
     #[test]
     fn a_page_that_does_not_exist_says_where_to_look() {
-        let error = run(&Pages::One(Some("levitate".into()))).unwrap_err().to_string();
+        let error = run(&Pages::One(Some("levitate".into())), built()).unwrap_err().to_string();
         assert_eq!(error, "there is no page pcaphub-levitate; `pcaphub --help` lists the verbs");
     }
 }

@@ -9,8 +9,8 @@ use pcaphub::config::{self, Config, Fault, Filters, LogLevel};
 use pcaphub::opener::System;
 use pcaphub::plan::PlanError;
 
-use crate::arguments::Arguments;
 use crate::logging::LogFormat;
+use crate::task::Arguments;
 
 /// The option.
 pub(crate) fn argument() -> Arg {
@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn every_limit_of_the_command_line_has_a_key() {
-        let command = crate::arguments::command();
+        let command = crate::command::command();
         let serve = command.get_subcommands().find(|verb| verb.get_name() == "serve").unwrap();
         let limits =
             serve.get_arguments().filter(|option| option.get_help_heading() == Some("Limits and messages"));

@@ -8,9 +8,9 @@ use pcaphub::opener::{Found, Kind, Opener, System};
 use pcaphub::plan::Plan;
 use tracing::Level;
 
-use crate::arguments::{Arguments, Verb};
 use crate::logging::{self, LogFormat};
 use crate::print_config;
+use crate::task::{Arguments, Verb};
 
 const HELP: &str = "\
 Every option of an endpoint is a key, with the name that it has on the command line; every

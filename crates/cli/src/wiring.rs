@@ -9,9 +9,9 @@ use pcaphub::plan::Plan;
 use pcaphub::shutdown::{Phase, shutdown};
 use tracing::Level;
 
-use crate::arguments::{Arguments, Verb};
 use crate::privilege::{self, Rights};
 use crate::reload::{Reload, Settings};
+use crate::task::{Arguments, Verb};
 use crate::{exit, help, logging, progress, run, service, signals, summary};
 
 /// Runs until the sources have ended or a signal comes.
