@@ -82,6 +82,19 @@ pub struct Setting {
     pub shown: fn(&Config) -> Option<String>,
 }
 
+/// The row of a limit: its name, its field, what reads its value and what writes it, and what it is for.
+macro_rules! limit {
+    ($name:literal, $field:ident, $read:path => $shown:path, $help:literal) => {
+        Setting {
+            table: Table::Limits,
+            name: $name,
+            help: $help,
+            set: |config, text| $read(text).map(|value| config.plan.limits.$field = value),
+            shown: |config| Some($shown(config.plan.limits.$field)),
+        }
+    };
+}
+
 /// Every one, `pace` aside, which is an option of endpoints.
 pub const SETTINGS: &[Setting] = &[
     Setting {
@@ -190,82 +203,49 @@ pub const SETTINGS: &[Setting] = &[
             })
         },
     },
-    Setting {
-        table: Table::Limits,
-        name: "max-memory",
-        help: "what the process may hold, 16MiB at least",
-        set: |config, text| plan::memory(text).map(|octets| config.plan.limits.max_memory = octets),
-        shown: |config| Some(size(config.plan.limits.max_memory)),
+    limit! {
+        "max-memory", max_memory, plan::memory => size,
+        "what the process may hold, 16MiB at least"
     },
-    Setting {
-        table: Table::Limits,
-        name: "max-clients",
-        help: "clients of all listeners together",
-        set: |config, text| peers(text).map(|peers| config.plan.limits.max_clients = peers),
-        shown: |config| Some(config.plan.limits.max_clients.to_string()),
+    limit! {
+        "max-clients", max_clients, peers => number,
+        "clients of all listeners together"
     },
-    Setting {
-        table: Table::Limits,
-        name: "max-clients-per-address",
-        help: "clients of one remote address",
-        set: |config, text| peers(text).map(|peers| config.plan.limits.max_clients_per_address = peers),
-        shown: |config| Some(config.plan.limits.max_clients_per_address.to_string()),
+    limit! {
+        "max-clients-per-address", max_clients_per_address, peers => number,
+        "clients of one remote address"
     },
-    Setting {
-        table: Table::Limits,
-        name: "max-producers",
-        help: "producers of one listening source; beyond, the longest-silent is cut",
-        set: |config, text| peers(text).map(|peers| config.plan.limits.max_producers = peers),
-        shown: |config| Some(config.plan.limits.max_producers.to_string()),
+    limit! {
+        "max-producers", max_producers, peers => number,
+        "producers of one listening source; beyond, the longest-silent is cut"
     },
-    Setting {
-        table: Table::Limits,
-        name: "max-producers-per-address",
-        help: "producers of one remote address",
-        set: |config, text| peers(text).map(|peers| config.plan.limits.max_producers_per_address = peers),
-        shown: |config| Some(config.plan.limits.max_producers_per_address.to_string()),
+    limit! {
+        "max-producers-per-address", max_producers_per_address, peers => number,
+        "producers of one remote address"
     },
-    Setting {
-        table: Table::Limits,
-        name: "producer-silence",
-        help: "how long a producer must be silent to be cut for another",
-        set: |config, text| plan::duration(text).map(|time| config.plan.limits.producer_silence = time),
-        shown: |config| Some(time(config.plan.limits.producer_silence)),
+    limit! {
+        "producer-silence", producer_silence, plan::duration => time,
+        "how long a producer must be silent to be cut for another"
     },
-    Setting {
-        table: Table::Limits,
-        name: "keepalive",
-        help: "an idle peer that answers no probe for so long is gone",
-        set: |config, text| plan::duration(text).map(|time| config.plan.limits.keepalive = time),
-        shown: |config| Some(time(config.plan.limits.keepalive)),
+    limit! {
+        "keepalive", keepalive, plan::duration => time,
+        "an idle peer that answers no probe for so long is gone"
     },
-    Setting {
-        table: Table::Limits,
-        name: "client-timeout",
-        help: "a client that acknowledges nothing sent to it for so long is dead",
-        set: |config, text| plan::duration(text).map(|time| config.plan.limits.client_timeout = time),
-        shown: |config| Some(time(config.plan.limits.client_timeout)),
+    limit! {
+        "client-timeout", client_timeout, plan::duration => time,
+        "a client that acknowledges nothing sent to it for so long is dead"
     },
-    Setting {
-        table: Table::Limits,
-        name: "header-wait",
-        help: "a client gets a header at the latest after this, assumed if need be",
-        set: |config, text| plan::duration(text).map(|time| config.plan.limits.header_wait = time),
-        shown: |config| Some(time(config.plan.limits.header_wait)),
+    limit! {
+        "header-wait", header_wait, plan::duration => time,
+        "a client gets a header at the latest after this, assumed if need be"
     },
-    Setting {
-        table: Table::Limits,
-        name: "handshake-timeout",
-        help: "what a peer gets for its TLS handshake",
-        set: |config, text| plan::duration(text).map(|time| config.plan.limits.handshake_timeout = time),
-        shown: |config| Some(time(config.plan.limits.handshake_timeout)),
+    limit! {
+        "handshake-timeout", handshake_timeout, plan::duration => time,
+        "what a peer gets for its TLS handshake"
     },
-    Setting {
-        table: Table::Limits,
-        name: "drain",
-        help: "what clients get to take what is queued when the hub is told to stop",
-        set: |config, text| plan::duration(text).map(|time| config.plan.limits.drain = time),
-        shown: |config| Some(time(config.plan.limits.drain)),
+    limit! {
+        "drain", drain, plan::duration => time,
+        "what clients get to take what is queued when the hub is told to stop"
     },
 ];
 
@@ -290,6 +270,11 @@ const _: fn(Limits) = |limits| {
 fn peers(text: &str) -> Value<usize> {
     let number = text.parse::<u32>().ok().filter(|number| *number > 0);
     number.map(|number| number as usize).ok_or_else(|| "it is a number from 1 to 4294967295".into())
+}
+
+/// A number as [`peers`] reads it.
+fn number(peers: usize) -> String {
+    peers.to_string()
 }
 
 /// A time as [`plan::duration`] reads it.
