@@ -33,20 +33,16 @@ struct Doubtful {
 impl Clients {
     /// No client yet.
     pub fn new(limits: &Limits) -> Self {
-        let (most, most_of_address) = (limits.max_clients, limits.max_clients_per_address);
-        Clients {
-            most,
-            most_of_address,
-            doubtful: Arc::default(),
-            freed: Arc::default(),
-            counts: Arc::default(),
-        }
+        Clients::at_most(limits.max_clients, limits.max_clients_per_address)
     }
 
     /// No producer yet. How many there are in all is not this type's affair: of them, a silent one
     /// makes room for another.
     pub fn producers(limits: &Limits) -> Self {
-        let (most, most_of_address) = (usize::MAX, limits.max_producers_per_address);
+        Clients::at_most(usize::MAX, limits.max_producers_per_address)
+    }
+
+    fn at_most(most: usize, most_of_address: usize) -> Self {
         Clients {
             most,
             most_of_address,

@@ -1,5 +1,6 @@
 //! Sinks that clients connect to: `tcp-listen://`, `tls-listen://` and `unix-listen:`.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use crate::controls::Controls;
 use crate::deliver::{Care, Greeting, Peer, Writer, is_speaking_tls, to_peer};
 use crate::endpoint::Scheme;
 use crate::event::Event;
-use crate::listeners::{self, Listeners, Sockets, UnixSocket};
+use crate::listeners::{self, Listeners, Sockets, UnixSocket, accept_unix};
 use crate::opener::set_keepalive;
 use crate::pen::{Left, Pen, begin};
 use crate::plan::SinkSpec;
@@ -62,7 +63,7 @@ impl Sink for Tcp {
             let mut handshakes = Handshakes::new(&context.limits, context.events.clone());
             loop {
                 tokio::select! {
-                    (stream, peer) = accept(&self.listeners, &context) => {
+                    (stream, peer) = accepted(|| self.listeners.accept(&context.events), &context) => {
                         if let Some(why) = self.access.refuses(peer.ip()) {
                             context.events.emit(Event::ClientRefused { client: &peer.to_string(), why });
                             continue;
@@ -104,27 +105,17 @@ impl Sink for Tcp {
 }
 
 /// The next connection, however long the system is short of descriptors.
-async fn accept(listeners: &Listeners, context: &Context) -> (TcpStream, SocketAddr) {
+async fn accepted<T, F>(accept: impl Fn() -> F, context: &Context) -> T
+where
+    F: Future<Output = io::Result<T>>,
+{
     loop {
-        match listeners.accept(&context.events).await {
-            Ok(connection) => return connection,
-            Err(_) => rest(context).await,
+        if let Ok(connection) = accept().await {
+            return connection;
         }
+        context.clients.make_room();
+        tokio::time::sleep(listeners::REST).await;
     }
-}
-
-async fn accept_unix(listener: &UnixListener, context: &Context) -> UnixStream {
-    loop {
-        match listeners::accept_unix(listener, &context.events).await {
-            Ok(stream) => return stream,
-            Err(_) => rest(context).await,
-        }
-    }
-}
-
-async fn rest(context: &Context) {
-    context.clients.make_room();
-    tokio::time::sleep(listeners::REST).await;
 }
 
 /// A place for a client, for which one that may have gone has to go where there is none.
@@ -215,7 +206,7 @@ impl Sink for Unix {
             let mut number = 0u64;
             loop {
                 tokio::select! {
-                    stream = accept_unix(&self.socket.listener, &context) => {
+                    stream = accepted(|| accept_unix(&self.socket.listener, &context.events), &context) => {
                         number += 1;
                         let name = format!("unix:{}#{number}", self.socket.path.display());
                         match place(&context, None).await {
@@ -281,7 +272,7 @@ where
         left = serve(pen, name, reader, writer, context) => left,
         why = revoked => {
             pen.lay_down();
-            Left::Peer(std::io::Error::other(why))
+            Left::Peer(io::Error::other(why))
         }
     }
 }
