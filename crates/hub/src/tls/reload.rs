@@ -239,138 +239,164 @@ impl Remaining {
 mod tests {
     use std::fs::Permissions;
     use std::os::unix::fs::PermissionsExt;
-    use std::path::Path;
+    use std::path::PathBuf;
 
     use super::*;
     use crate::opener::System;
     use crate::tls::testing;
 
-    fn live(path: &Path, reloader: &TlsReloader) -> Arc<Live<usize>> {
-        let path = path.to_owned();
-        let load: Load<usize> = Box::new(move |files| files.certificates(&path).map(|all| all.len()));
-        Live::open("tls-listen://x".into(), reloader, load).unwrap()
+    /// A file of certificates, and what looks after it.
+    struct Site {
+        _folder: tempfile::TempDir,
+        path: PathBuf,
+        certificate: String,
+        events: Events,
+        reloader: TlsReloader,
     }
 
-    fn counts(events: &Events, kind: &str) -> u64 {
-        events.counts().iter().find(|(name, _)| *name == kind).map_or(0, |(_, n)| *n)
+    impl Site {
+        /// There is one certificate in the file.
+        fn new() -> Self {
+            let (folder, events) = (tempfile::tempdir().unwrap(), Events::default());
+            let site = Site {
+                path: folder.path().join("x.pem"),
+                _folder: folder,
+                certificate: testing::server(&["a"]).cert.pem(),
+                reloader: TlsReloader::new(Arc::new(System), events.clone()),
+                events,
+            };
+            site.write(1);
+            site
+        }
+
+        /// So many certificates are in the file.
+        fn write(&self, certificates: usize) {
+            std::fs::write(&self.path, self.certificate.repeat(certificates)).unwrap();
+        }
+
+        fn remove(&self) {
+            std::fs::remove_file(&self.path).unwrap();
+        }
+
+        fn look(&self, times: usize) {
+            (0..times).for_each(|_| self.reloader.look());
+        }
+
+        /// How many certificates are in the file, as those who use it see it.
+        fn live(&self) -> Arc<Live<usize>> {
+            let path = self.path.clone();
+            let load: Load<usize> = Box::new(move |files| files.certificates(&path).map(|all| all.len()));
+            Live::open("tls-listen://x".into(), &self.reloader, load).unwrap()
+        }
+
+        fn count(&self, kind: &str) -> u64 {
+            self.events.counts().iter().find(|(name, _)| *name == kind).map_or(0, |(_, n)| *n)
+        }
     }
 
     #[test]
     fn a_changed_file_is_taken_once_it_stands_still_and_a_bad_one_keeps_the_old() {
-        let (folder, events) = (tempfile::tempdir().unwrap(), Events::default());
-        let reloader = TlsReloader::new(Arc::new(System), events.clone());
-        let path = folder.path().join("c.pem");
-        let one = testing::server(&["a"]).cert.pem();
-        std::fs::write(&path, &one).unwrap();
-        let live = live(&path, &reloader);
-        reloader.look();
+        let site = Site::new();
+        let live = site.live();
+        site.look(1);
         assert_eq!(*live.value(), 1);
-        std::fs::write(&path, one.clone() + &one).unwrap();
-        reloader.look();
+        site.write(2);
+        site.look(1);
         assert_eq!(*live.value(), 1, "it may still be changing");
-        reloader.look();
+        site.look(1);
         assert_eq!(*live.value(), 2);
-        assert_eq!(counts(&events, "certificates_renewed"), 1);
-        std::fs::write(&path, "rubbish").unwrap();
-        (0..5).for_each(|_| reloader.look());
+        assert_eq!(site.count("certificates_renewed"), 1);
+        std::fs::write(&site.path, "rubbish").unwrap();
+        site.look(5);
         assert_eq!(*live.value(), 2);
-        assert_eq!(counts(&events, "certificates_kept"), 1, "said once");
-        assert!(!reloader.reload_all());
-        std::fs::write(&path, &one).unwrap();
-        assert!(reloader.reload_all(), "asked for, it is read at once");
+        assert_eq!(site.count("certificates_kept"), 1, "said once");
+        assert!(!site.reloader.reload_all());
+        site.write(1);
+        assert!(site.reloader.reload_all(), "asked for, it is read at once");
         assert_eq!(*live.value(), 1);
     }
 
     #[test]
     fn a_file_that_is_away_for_long_is_taken_when_it_is_there_again_and_asked_for_is_a_failure() {
-        let (folder, events) = (tempfile::tempdir().unwrap(), Events::default());
-        let reloader = TlsReloader::new(Arc::new(System), events.clone());
-        let path = folder.path().join("c.pem");
-        let one = testing::server(&["a"]).cert.pem();
-        std::fs::write(&path, &one).unwrap();
-        let live = live(&path, &reloader);
-        std::fs::remove_file(&path).unwrap();
-        (0..5).for_each(|_| reloader.look());
-        assert_eq!(counts(&events, "certificates_kept"), 1, "said once");
-        assert!(!reloader.reload_all());
-        std::fs::write(&path, one.clone() + &one).unwrap();
-        (0..2).for_each(|_| reloader.look());
+        let site = Site::new();
+        let live = site.live();
+        site.remove();
+        site.look(5);
+        assert_eq!(site.count("certificates_kept"), 1, "said once");
+        assert!(!site.reloader.reload_all());
+        site.write(2);
+        site.look(2);
         assert_eq!(*live.value(), 2);
-        std::fs::remove_file(&path).unwrap();
-        assert!(!reloader.reload_all());
-        std::fs::write(&path, &one).unwrap();
-        assert!(reloader.reload_all(), "asked for, it is read at once");
+        site.remove();
+        assert!(!site.reloader.reload_all());
+        site.write(1);
+        assert!(site.reloader.reload_all(), "asked for, it is read at once");
         assert_eq!(*live.value(), 1);
     }
 
     #[test]
     fn a_key_whose_mode_is_put_right_is_taken() {
-        let (folder, events) = (tempfile::tempdir().unwrap(), Events::default());
-        let reloader = TlsReloader::new(Arc::new(System), events.clone());
-        let path = folder.path().join("key.pem");
-        let mode = |mode: u32| std::fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
-        std::fs::write(&path, testing::server(&["a"]).signing_key.serialize_pem()).unwrap();
+        let site = Site::new();
+        let mode = |mode: u32| std::fs::set_permissions(&site.path, Permissions::from_mode(mode)).unwrap();
+        let write_key = || {
+            std::fs::write(&site.path, testing::server(&["a"]).signing_key.serialize_pem()).unwrap();
+        };
+        write_key();
         mode(0o600);
-        let key = path.clone();
+        let key = site.path.clone();
         let load: Load<()> = Box::new(move |files| files.key(&key).map(drop));
-        let _live = Live::open("tls-listen://x".into(), &reloader, load).unwrap();
-        std::fs::write(&path, testing::server(&["a"]).signing_key.serialize_pem()).unwrap();
+        let _live = Live::open("tls-listen://x".into(), &site.reloader, load).unwrap();
+        write_key();
         mode(0o644);
-        (0..3).for_each(|_| reloader.look());
-        assert_eq!(counts(&events, "certificates_kept"), 1);
+        site.look(3);
+        assert_eq!(site.count("certificates_kept"), 1);
         mode(0o600);
-        (0..3).for_each(|_| reloader.look());
-        assert_eq!(counts(&events, "certificates_renewed"), 1);
+        site.look(3);
+        assert_eq!(site.count("certificates_renewed"), 1);
     }
 
     #[test]
     fn a_fifo_in_place_of_a_file_holds_nobody_up_and_is_said_once() {
-        let (folder, events) = (tempfile::tempdir().unwrap(), Events::default());
-        let reloader = TlsReloader::new(Arc::new(System), events.clone());
-        let path = folder.path().join("c.pem");
-        let one = testing::server(&["a"]).cert.pem();
-        std::fs::write(&path, &one).unwrap();
-        let live = live(&path, &reloader);
-        std::fs::remove_file(&path).unwrap();
-        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        let site = Site::new();
+        let live = site.live();
+        site.remove();
+        assert!(std::process::Command::new("mkfifo").arg(&site.path).status().unwrap().success());
         // On a thread: to open it would wait for ever.
         let (done, until_done) = std::sync::mpsc::sync_channel(1);
-        let looking = reloader.clone();
+        let looking = site.reloader.clone();
         std::thread::spawn(move || {
             (0..3).for_each(|_| looking.look());
             let _ = done.send(looking.reload_all());
         });
         let renewed = until_done.recv_timeout(Duration::from_secs(20)).expect("nobody waits for a writer");
         assert!(!renewed, "asked for, it is a failure");
-        assert_eq!(counts(&events, "certificates_kept"), 2, "once by itself, and once when asked for");
-        std::fs::remove_file(&path).unwrap();
-        std::fs::write(&path, one.clone() + &one).unwrap();
-        (0..2).for_each(|_| reloader.look());
+        assert_eq!(site.count("certificates_kept"), 2, "once by itself, and once when asked for");
+        site.remove();
+        site.write(2);
+        site.look(2);
         assert_eq!(*live.value(), 2);
     }
 
     #[test]
     fn expiry_is_told_30_7_and_1_days_ahead_and_once_each() {
-        let (folder, events) = (tempfile::tempdir().unwrap(), Events::default());
-        let reloader = TlsReloader::new(Arc::new(System), events.clone());
-        let path = folder.path().join("c.pem");
+        let site = Site::new();
         let made = testing::server(&["a"]);
-        std::fs::write(&path, made.cert.pem()).unwrap();
-        let live = live(&path, &reloader);
+        std::fs::write(&site.path, made.cert.pem()).unwrap();
+        let live = site.live();
         let end = Certificate::read(made.cert.der()).unwrap().not_after;
         let day = Duration::from_secs(24 * 60 * 60);
         let told_at = |ahead: Duration| {
             for _ in 0..3 {
-                live.warn_of_expiry(&mut live.lock(), &events, end - ahead);
+                live.warn_of_expiry(&mut live.lock(), &site.events, end - ahead);
             }
-            counts(&events, "certificate_expires")
+            site.count("certificate_expires")
         };
         assert_eq!(told_at(31 * day), 0);
         assert_eq!(told_at(30 * day), 1);
         assert_eq!(told_at(8 * day), 1);
         assert_eq!(told_at(7 * day), 2);
         assert_eq!(told_at(day), 3);
-        live.warn_of_expiry(&mut live.lock(), &events, end + day);
-        assert_eq!(counts(&events, "certificate_expired"), 1);
+        live.warn_of_expiry(&mut live.lock(), &site.events, end + day);
+        assert_eq!(site.count("certificate_expired"), 1);
     }
 }
