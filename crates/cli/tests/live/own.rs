@@ -117,6 +117,46 @@ fn the_same_ports_of_others_are_captured() {
 }
 
 #[test]
+fn packets_of_others_are_captured_however_short_or_damaged_their_headers_are() {
+    let Some(network) = network() else { return };
+    let ethernet =
+        |kind: &[u8], rest: &[u8]| [&[2, 0, 0, 0, 0, 0x0b, 2, 0, 0, 0, 0, 0x0a], kind, rest].concat();
+    let v4 = |first: u8, protocol: u8| {
+        let head = [first, 0, 0, 40, 0, 1, 0, 0, 64, protocol, 0, 0];
+        [&head[..], &[192, 0, 2, 1], &[192, 0, 2, 2]].concat()
+    };
+    let v6 = [&[0x60, 0, 0, 0, 0, 20, 6, 64][..], &[0x20; 32]].concat();
+    let padded = |mut octets: Vec<u8>| {
+        octets.resize(60, 0);
+        octets
+    };
+    let sent = [
+        ethernet(&[8, 0], &v4(0x45, 6)[..4]),
+        ethernet(&[8, 0], &v4(0x45, 6)),
+        ethernet(&[8, 0], &[&v4(0x45, 6)[..], &[0, 80]].concat()),
+        // Its header has more octets than the packet.
+        padded(ethernet(&[8, 0], &v4(0x4f, 6))),
+        ethernet(&[0x86, 0xdd], &v6[..4]),
+        ethernet(&[0x86, 0xdd], &v6),
+        // The third tag leaves no room for the ports.
+        ethernet(&[0x81, 0, 0, 5, 0x81, 0, 0, 5, 0x81, 0, 0, 5, 0x86, 0xdd], &v6[..34]),
+        ethernet(&[8, 6], &[1, 2]),
+    ];
+    for interface in ["vb", "any"] {
+        let hub = network.b.hub(&["serve", "-i", interface, "--listen", "127.0.0.1:0"], 1);
+        let mut client = network.b.connect(hub.client());
+        read_exact(&mut client, 24);
+        send_packets(&network, &sent);
+        let skip = if interface == "any" { 14 } else { 0 };
+        for octets in &sent {
+            let wanted = &octets[skip..];
+            packets_until(&mut client, 1, |packet| packet.octets.ends_with(wanted));
+        }
+        hub.stop();
+    }
+}
+
+#[test]
 fn connections_of_others_on_loopback_are_captured_whatever_ports_they_share_with_ours() {
     let Some(network) = network() else { return };
     let sensor = network.b.listen("127.0.0.1:0");

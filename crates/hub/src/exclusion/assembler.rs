@@ -68,6 +68,15 @@ impl Assembler {
         self.code.push(Line::Branch { code: JGE, k, holds: true, to });
     }
 
+    pub(super) fn unless_at_least(&mut self, k: u32, to: Label) {
+        self.code.push(Line::Branch { code: JGE, k, holds: false, to });
+    }
+
+    /// Compares with X.
+    pub(super) fn unless_at_least_x(&mut self, to: Label) {
+        self.code.push(Line::Branch { code: JGE_X, k: 0, holds: false, to });
+    }
+
     pub(super) fn if_any(&mut self, k: u32, to: Label) {
         self.code.push(Line::Branch { code: JSET, k, holds: true, to });
     }
@@ -131,4 +140,5 @@ fn jump(distance: usize) -> Instruction {
 const JA: u16 = 0x05;
 const JEQ: u16 = 0x15;
 const JGE: u16 = 0x35;
+const JGE_X: u16 = 0x3d;
 const JSET: u16 = 0x45;

@@ -84,7 +84,8 @@ impl Exclusion {
             return;
         }
         let (v4, v6) = (code.label(), code.label());
-        // X becomes the offset of the network layer.
+        // X becomes the offset of the network layer, and memory has how long the packet is from there on:
+        // what a load finds outside of a packet would reject it, and too short a packet is not ours.
         match self.beginning {
             Beginning::Ethernet => ethernet(code, v4, v6, wanted),
             Beginning::Network => network(code, 0, v4, v6, wanted),
@@ -107,6 +108,8 @@ impl Exclusion {
 
     /// X is the offset of an IPv4 header.
     fn v4(&self, code: &mut Assembler, ports: &BTreeMap<u16, Vec<Ipv4Addr>>, wanted: Label, reject: Label) {
+        code.push(LD_MEM, LENGTH);
+        code.unless_at_least(IPV4_HEADER, wanted);
         code.load(LD_BYTE_IND, 9);
         code.unless_equal(TCP, wanted);
         code.load(LD_HALF_IND, 6);
@@ -114,14 +117,20 @@ impl Exclusion {
         code.if_any(0x1fff, wanted);
         // X stays; the offset of the TCP header, less that of the IP header's end, is not needed: ports
         // are kept in memory.
-        code.push(STX, 0);
+        code.push(STX, OFFSET);
         code.load(LD_BYTE_IND, 0);
         code.push(AND, 0x0f);
         code.push(LSH, 2);
+        code.push(TAX, 0);
+        code.push(LD_MEM, LENGTH);
+        code.push(SUB, PORTS);
+        code.unless_at_least_x(wanted);
+        code.push(TXA, 0);
+        code.push(LDX_MEM, OFFSET);
         code.push(ADD_X, 0);
         code.push(TAX, 0);
         self.ports(code);
-        code.push(LDX_MEM, 0);
+        code.push(LDX_MEM, OFFSET);
         let address = |code: &mut Assembler, at: u32, addresses: &[Ipv4Addr], next: Label| {
             code.load(LD_WORD_IND, at);
             for address in addresses {
@@ -138,14 +147,16 @@ impl Exclusion {
 
     /// X is the offset of an IPv6 header.
     fn v6(&self, code: &mut Assembler, ports: &BTreeMap<u16, Vec<Ipv6Addr>>, wanted: Label, reject: Label) {
+        code.push(LD_MEM, LENGTH);
+        code.unless_at_least(IPV6_HEADER + PORTS, wanted);
         code.load(LD_BYTE_IND, 6);
         code.unless_equal(TCP, wanted);
-        code.push(STX, 0);
+        code.push(STX, OFFSET);
         code.push(TXA, 0);
-        code.push(ADD, 40);
+        code.push(ADD, IPV6_HEADER);
         code.push(TAX, 0);
         self.ports(code);
-        code.push(LDX_MEM, 0);
+        code.push(LDX_MEM, OFFSET);
         let address = |code: &mut Assembler, at: u32, addresses: &[Ipv6Addr], next: Label| {
             for address in addresses {
                 let other = code.label();
@@ -165,9 +176,9 @@ impl Exclusion {
     /// Both ports of the TCP header at X into memory.
     fn ports(&self, code: &mut Assembler) {
         code.load(LD_HALF_IND, 0);
-        code.push(ST, 1);
+        code.push(ST, SOURCE);
         code.load(LD_HALF_IND, 2);
-        code.push(ST, 2);
+        code.push(ST, DESTINATION);
     }
 
     /// The source's port and address, then the destination's.
@@ -191,8 +202,8 @@ impl Exclusion {
             .iter()
             .map(|(port, addresses)| (*port, lists.iter().position(|list| list == addresses).unwrap_or(0)))
             .collect();
-        for (memory, at) in [(1, source), (2, destination)] {
-            let next = if memory == 1 { code.label() } else { wanted };
+        for (memory, at) in [(SOURCE, source), (DESTINATION, destination)] {
+            let next = if memory == SOURCE { code.label() } else { wanted };
             let labels: Vec<Label> = lists.iter().map(|_| code.label()).collect();
             code.push(LD_MEM, memory);
             bisect(code, &ports, &labels, next);
@@ -200,7 +211,7 @@ impl Exclusion {
                 code.place(*label);
                 address(code, at, list, next);
             }
-            if memory == 1 {
+            if memory == SOURCE {
                 code.place(next);
             }
         }
@@ -214,6 +225,10 @@ fn ethernet(code: &mut Assembler, v4: Label, v6: Label, wanted: Label) {
     for _ in 0..=MAX_TAGS {
         let tag = code.label();
         code.push(LDX_IMM, at + 2);
+        code.push(LD_LENGTH, 0);
+        code.unless_at_least(at + 2, wanted);
+        code.push(SUB, at + 2);
+        code.push(ST, LENGTH);
         code.load(LD_HALF_ABS, at);
         code.if_equal(IPV4, v4);
         code.if_equal(IPV6, v6);
@@ -232,6 +247,9 @@ fn ethernet(code: &mut Assembler, v4: Label, v6: Label, wanted: Label) {
 /// The same where the kernel knows both.
 fn network(code: &mut Assembler, at: u32, v4: Label, v6: Label, wanted: Label) {
     code.push(LDX_IMM, at);
+    // A link layer before it that we do not know counts, too: interfaces that have IP mostly have none.
+    code.push(LD_LENGTH, 0);
+    code.push(ST, LENGTH);
     code.load(LD_WORD_ABS, AD_PROTOCOL);
     code.if_equal(IPV4, v4);
     code.if_equal(IPV6, v6);
@@ -310,6 +328,15 @@ const ETHERNET_HARDWARE: [u32; 2] = [1, 772];
 const IPV4: u32 = 0x0800;
 const IPV6: u32 = 0x86dd;
 const TCP: u32 = 6;
+/// The least of an IPv4 header, an IPv6 header without those that follow it, and the ports in octets.
+const IPV4_HEADER: u32 = 20;
+const IPV6_HEADER: u32 = 40;
+const PORTS: u32 = 4;
+/// Places in memory: the offset of the network layer, the ports, and the octets from that layer on.
+const OFFSET: u32 = 0;
+const SOURCE: u32 = 1;
+const DESTINATION: u32 = 2;
+const LENGTH: u32 = 3;
 /// Tags in a row that are looked behind.
 const MAX_TAGS: u32 = 2;
 /// PACKET_OUTGOING.
@@ -331,12 +358,14 @@ const LD_WORD_IND: u16 = 0x40;
 const LD_HALF_IND: u16 = 0x48;
 const LD_BYTE_IND: u16 = 0x50;
 const LD_MEM: u16 = 0x60;
+const LD_LENGTH: u16 = 0x80;
 const LDX_IMM: u16 = 0x01;
 const LDX_MEM: u16 = 0x61;
 const ST: u16 = 0x02;
 const STX: u16 = 0x03;
 const ADD: u16 = 0x04;
 const ADD_X: u16 = 0x0c;
+const SUB: u16 = 0x14;
 const AND: u16 = 0x54;
 const LSH: u16 = 0x64;
 const RET: u16 = 0x06;
@@ -425,6 +454,24 @@ mod tests {
                 let expected = if ours { 0 } else { 1000 };
                 prop_assert_eq!(program.run(&octets, octets.len() as u32), expected, "{:?} {} {}", endpoints, from, to);
             }
+        }
+
+        #[test]
+        fn what_is_too_short_to_be_ours_is_let_through(
+            (tags, from, to, udp) in any_packet(), words in 5_u8..16, at in 0_usize..100,
+        ) {
+            let mut octets = packet(tags, from, to, udp);
+            if from.is_ipv4() {
+                octets[14 + 4 * tags] = 0x40 | words;
+            }
+            // Its ports are cut off.
+            let network = 14 + 4 * tags;
+            let transport = network + if from.is_ipv4() { 4 * usize::from(words) } else { 40 };
+            octets.truncate(at.min(transport.max(network + 20) + 3));
+            let everything: Vec<SocketAddr> = (1..14).flat_map(|port| {
+                [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()].map(|ip| SocketAddr::new(ip, port))
+            }).collect();
+            prop_assert_eq!(program(&everything).run(&octets, octets.len() as u32), 1000);
         }
 
         #[test]
