@@ -27,6 +27,9 @@ use crate::plan::PlanError;
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Libpcap;
 
+/// What libpcap says of `inbound`, `outbound` and `ifindex`.
+const OF_FILES: &str = " when reading savefiles";
+
 impl Compile for Libpcap {
     fn compile(&self, expression: &str, linktype: LinkType, snaplen: u32) -> Result<Program, CompileError> {
         let instructions = libpcap::compile(expression, linktype.0, snaplen);
@@ -34,7 +37,10 @@ impl Compile for Libpcap {
             libpcap::CompileError::NotInstalled(remedy) => CompileError::NoCompiler { remedy },
             libpcap::CompileError::UnknownLinkType => CompileError::UnknownLinkType(linktype),
             libpcap::CompileError::RejectsAll => CompileError::RejectsAll { linktype },
-            libpcap::CompileError::Refused(text) => CompileError::Refused { linktype, text },
+            libpcap::CompileError::Refused(text) => {
+                let text = text.replace(OF_FILES, ": its packets do not carry that, those of if:any do");
+                CompileError::Refused { linktype, text }
+            }
         })?;
         let ours = |&libpcap::Instruction { code, jt, jf, k }| Instruction { code, jt, jf, k };
         Ok(Program::new(instructions.iter().map(ours).collect())?)

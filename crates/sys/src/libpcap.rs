@@ -15,7 +15,7 @@ use libloading::Library;
 pub use crate::bpf::Instruction;
 
 #[cfg(feature = "oracle")]
-pub use oracle::{Oracle, datalink_of_file};
+pub use oracle::Oracle;
 
 /// Why there are no instructions.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,7 +57,7 @@ pub fn compile(expression: &str, linktype: u16, snaplen: u32) -> Result<Vec<Inst
     };
     let libpcap = Libpcap::get()?;
     let _one_thread = COMPILING.lock().unwrap_or_else(PoisonError::into_inner);
-    let compile = || Dead::open(libpcap, datalink(linktype), snaplen)?.compile(&expression);
+    let compile = || Offline::open(libpcap, linktype, snaplen)?.compile(&expression);
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("filter".to_owned()).stack_size(STACK_OCTETS);
         let failed = || CompileError::Refused("the system gives no thread to compile a filter".to_owned());
@@ -85,7 +85,7 @@ struct Code {
 
 /// The library's functions, which live as long as `library`.
 struct Libpcap {
-    open_dead: unsafe extern "C" fn(c_int, c_int) -> *mut c_void,
+    fopen_offline: unsafe extern "C" fn(*mut libc::FILE, *mut c_char) -> *mut c_void,
     compile: unsafe extern "C" fn(*mut c_void, *mut Code, *const c_char, c_int, u32) -> c_int,
     geterr: unsafe extern "C" fn(*mut c_void) -> *const c_char,
     freecode: unsafe extern "C" fn(*mut Code),
@@ -108,8 +108,8 @@ impl Libpcap {
             install the package libpcap0.8 (Debian, Ubuntu) or libpcap (Fedora and others)";
         let library = NAMES.iter().find_map(open).ok_or(missing)?;
         let unlike = |error: libloading::Error| format!("this libpcap cannot be used: {error}");
-        // SAFETY: the type is that of pcap/pcap.h, unchanged since libpcap 0.8; so for all of them.
-        let open_dead = *unsafe { library.get(b"pcap_open_dead\0") }.map_err(unlike)?;
+        // SAFETY: the type is that of pcap/pcap.h, unchanged since libpcap 0.9; so for all of them.
+        let fopen_offline = *unsafe { library.get(b"pcap_fopen_offline\0") }.map_err(unlike)?;
         // SAFETY: as above.
         let compile = *unsafe { library.get(b"pcap_compile\0") }.map_err(unlike)?;
         // SAFETY: as above.
@@ -118,24 +118,52 @@ impl Libpcap {
         let freecode = *unsafe { library.get(b"pcap_freecode\0") }.map_err(unlike)?;
         // SAFETY: as above.
         let close = *unsafe { library.get(b"pcap_close\0") }.map_err(unlike)?;
-        Ok(Libpcap { open_dead, compile, geterr, freecode, close, library })
+        Ok(Libpcap { fopen_offline, compile, geterr, freecode, close, library })
     }
 }
 
-/// A `pcap_t` that captures nothing.
-struct Dead {
+/// A `pcap_t` of a file without packets. One of no file would do for most, but means what is live on this
+/// system: other numbers of address families, and directions that only a socket knows.
+struct Offline {
     libpcap: &'static Libpcap,
     handle: NonNull<c_void>,
+    /// What the file has; read as long as `handle` is open.
+    _header: Box<[u8; HEADER]>,
 }
 
-impl Dead {
-    fn open(libpcap: &'static Libpcap, datalink: c_int, snaplen: u32) -> Result<Dead, CompileError> {
-        let snaplen = if snaplen == 0 { 262_144 } else { c_int::try_from(snaplen).unwrap_or(c_int::MAX) };
-        // SAFETY: any two numbers may be given.
-        let handle = unsafe { (libpcap.open_dead)(datalink, snaplen) };
-        let handle = NonNull::new(handle);
-        let handle = handle.ok_or_else(|| CompileError::Refused("libpcap has no memory".to_owned()))?;
-        Ok(Dead { libpcap, handle })
+/// The length of the header of a pcap file in octets.
+const HEADER: usize = 24;
+/// PCAP_ERRBUF_SIZE.
+const ERROR: usize = 256;
+
+impl Offline {
+    fn open(libpcap: &'static Libpcap, linktype: u16, snaplen: u32) -> Result<Offline, CompileError> {
+        let no_memory = || CompileError::Refused("there is no memory to compile a filter".to_owned());
+        let snaplen = if snaplen == 0 { 262_144 } else { snaplen };
+        let mut header = Box::new([0; HEADER]);
+        let [major, minor] = [2_u16, 4].map(u16::to_ne_bytes);
+        let words = [0, 0, snaplen, u32::from(linktype)].map(u32::to_ne_bytes);
+        let octets =
+            [&0xa1b2_c3d4_u32.to_ne_bytes(), major.as_slice(), &minor, words.as_flattened()].concat();
+        header.copy_from_slice(&octets);
+        // SAFETY: the header has `HEADER` octets and outlives the file, which is only read.
+        let file = unsafe { libc::fmemopen(header.as_mut_ptr().cast(), HEADER, c"r".as_ptr()) };
+        if file.is_null() {
+            return Err(no_memory());
+        }
+        let mut error: [c_char; ERROR] = [0; ERROR];
+        // SAFETY: the file is open, and the buffer has the size that is asked for.
+        let handle = unsafe { (libpcap.fopen_offline)(file, error.as_mut_ptr()) };
+        match NonNull::new(handle) {
+            Some(handle) => Ok(Offline { libpcap, handle, _header: header }),
+            None => {
+                // SAFETY: it is still ours where it was not taken.
+                unsafe { libc::fclose(file) };
+                // SAFETY: libpcap has written text there, which ends with a zero octet.
+                let text = unsafe { CStr::from_ptr(error.as_ptr()) }.to_string_lossy();
+                Err(CompileError::Refused(text.into_owned()))
+            }
+        }
     }
 
     fn compile(&self, expression: &CStr) -> Result<Vec<Instruction>, CompileError> {
@@ -180,40 +208,10 @@ impl Dead {
     }
 }
 
-impl Drop for Dead {
+impl Drop for Offline {
     fn drop(&mut self) {
-        // SAFETY: the handle is open, and nobody has it after this.
+        // SAFETY: the handle is open, and nobody has it after this; the file is closed with it.
         unsafe { (self.libpcap.close)(self.handle.as_ptr()) };
-    }
-}
-
-/// The DLT_ number of a LINKTYPE_ number on this system. They are the same but for those where
-/// systems had numbers of their own before there was a registry: libpcap's pcap/dlt.h has them.
-fn datalink(linktype: u16) -> c_int {
-    const APPLE: bool = cfg!(target_vendor = "apple");
-    const FREEBSD: bool = cfg!(target_os = "freebsd");
-    const NETBSD: bool = cfg!(target_os = "netbsd");
-    const OPENBSD: bool = cfg!(target_os = "openbsd");
-    const DRAGONFLY: bool = cfg!(target_os = "dragonfly");
-    match linktype {
-        // ATM_RFC1483.
-        100 => 11,
-        // RAW.
-        101 if OPENBSD => 14,
-        101 => 12,
-        // SLIP_BSDOS and PPP_BSDOS.
-        102 if NETBSD || FREEBSD => 13,
-        102 => 15,
-        103 if NETBSD || FREEBSD => 14,
-        103 => 16,
-        // ATM_CLIP.
-        106 => 19,
-        // PFSYNC.
-        246 if FREEBSD => 121,
-        246 if APPLE || NETBSD || OPENBSD || DRAGONFLY => 18,
-        // PKTAP.
-        258 if APPLE => 149,
-        same => same.into(),
     }
 }
 

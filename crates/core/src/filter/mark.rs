@@ -52,7 +52,7 @@ impl Marker {
         let mut marks = vec![0; words * batch.packets.len()];
         for (packet, marks) in batch.packets.iter().zip(marks.chunks_exact_mut(words)) {
             let octets = batch.octets(packet);
-            for (index, program) in self.programs_of(packet).iter().enumerate() {
+            for (index, program) in self.programs_of(packet, octets).iter().enumerate() {
                 let matches = program.as_ref().is_some_and(|program| program.run(octets, packet.origlen) > 0);
                 if let Some(word) = marks.get_mut(index / WORD) {
                     *word |= u64::from(matches) << (index % WORD);
@@ -69,17 +69,18 @@ impl Marker {
         batch.retain(|packet| {
             let start = packet.offset as usize;
             let octets = buffer.get(start..start + packet.caplen as usize).unwrap_or_default();
-            let program = self.programs_of(packet).first();
+            let program = self.programs_of(packet, octets).first();
             program.and_then(Option::as_ref).is_some_and(|program| program.run(octets, packet.origlen) > 0)
         })
     }
 
-    fn programs_of(&mut self, packet: &Packet) -> &[Option<Arc<Program>>] {
+    fn programs_of(&mut self, packet: &Packet, octets: &[u8]) -> &[Option<Arc<Program>>] {
         let id = packet.interface.0 as usize;
         if id >= self.known.len() {
             self.interfaces.catch_up(&mut self.known);
         }
-        let Some(linktype) = self.known.get(id).map(|interface| interface.linktype) else { return &[] };
+        let Some(interface) = self.known.get(id) else { return &[] };
+        let linktype = meant(interface.linktype, octets);
         // Nearly always there is one.
         let known = self.programs.iter().position(|(known, _)| *known == linktype);
         let index = known.unwrap_or_else(|| self.meet(linktype));
@@ -92,6 +93,15 @@ impl Marker {
         let programs = self.filters.iter().map(compile).collect();
         self.programs.push((linktype, programs));
         self.programs.len() - 1
+    }
+}
+
+/// The linktype that a packet is filtered as. NULL begins with a number in the order of octets of the machine
+/// that captured; with the highest octet first it is a packet of LOOP.
+fn meant(linktype: LinkType, octets: &[u8]) -> LinkType {
+    match (linktype, octets) {
+        (LinkType::NULL, [0, 0, ..]) => LinkType::LOOP,
+        _ => linktype,
     }
 }
 

@@ -11,11 +11,16 @@ mod primitives;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use expressions::{EXPRESSIONS, NOT_BUILT};
 use packets::{Made, Random, ends, make};
 use pcaphub::filter::Libpcap;
-use pcaphub_core::filter::{Compile, CompileError, Filter, Program};
+use pcaphub_core::batch::Batch;
+use pcaphub_core::filter::{Compile, CompileError, Filter, Marker, Program};
+use pcaphub_core::interface::{Interface, Interfaces, Intern};
 use pcaphub_core::linktype::LinkType;
+use pcaphub_core::packet::Packet;
+use pcaphub_core::time::{Resolution, Timestamp};
 use pcaphub_sys::libpcap::{Instruction, Oracle};
 use primitives::PRIMITIVES;
 
@@ -168,8 +173,52 @@ fn a_filter_says_at_start_what_is_wrong_with_it() {
         assert_eq!(new(elsewhere), Ok(()));
     }
     assert_eq!(new("tcp and udp").unwrap_err(), "no packet of Ethernet (linktype 1) can match");
+    let direction = Filter::new("not inbound", 0, Arc::new(Libpcap)).unwrap();
+    let error = direction.program(LinkType::ETHERNET).unwrap_err().to_string();
+    assert!(error.contains("its packets do not carry that, those of if:any do, for Ethernet"), "{error}");
+    assert!(direction.program(LinkType::SLL2).is_ok());
     let error = new("tcp prot 80").unwrap_err();
     assert!(error.contains("syntax error") && error.ends_with("for Ethernet (linktype 1)"), "{error}");
+}
+
+#[test]
+fn a_loopback_header_is_understood_as_any_system_writes_it() {
+    if !installed() {
+        return;
+    }
+    let run = |text: &str, linktype: LinkType, family: [u8; 4]| {
+        let mut interfaces = Interfaces::new();
+        let interface = interfaces.intern(Interface {
+            source: "a".into(),
+            name: None,
+            linktype,
+            snaplen: 0,
+            resolution: Resolution::NANOS,
+            fcs_len: None,
+            options: Bytes::new(),
+        });
+        let octets = [&family[..], &[0x45; 40]].concat();
+        let packet = Packet {
+            timestamp: Timestamp::ZERO,
+            interface: interface.unwrap(),
+            caplen: 44,
+            origlen: 44,
+            offset: 0,
+            options_offset: 0,
+            options_len: 0,
+        };
+        let mut batch = Batch { buffer: octets.into(), packets: vec![packet], ..Batch::default() };
+        let filter = Filter::new(text, 0, Arc::new(Libpcap)).unwrap();
+        Marker::new([filter].into_iter().collect(), interfaces).keep(&mut batch) == 0
+    };
+    for (family, name) in [(2, "ip"), (24, "ip6"), (28, "ip6"), (30, "ip6")] {
+        for text in ["ip", "ip6"] {
+            let (big, little) = ([0, 0, 0, family], [family, 0, 0, 0]);
+            assert_eq!(run(text, LinkType::LOOP, big), text == name, "{family}");
+            assert_eq!(run(text, LinkType::NULL, big), text == name, "{family}, highest octet first");
+            assert_eq!(run(text, LinkType::NULL, little), text == name, "{family}, lowest octet first");
+        }
+    }
 }
 
 #[test]

@@ -1,8 +1,6 @@
 //! What tests and benches hold our own work against: libpcap's.
 
-use std::ffi::{CString, c_char, c_int, c_uint, c_void};
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::ffi::{c_int, c_uint};
 
 use super::{Instruction, Libpcap};
 
@@ -35,30 +33,4 @@ impl Oracle {
         // `caplen` octets, outside of which it is not read.
         unsafe { (self.filter)(self.program.as_ptr(), octets.as_ptr(), origlen, caplen) }
     }
-}
-
-/// The DLT_ number that libpcap gives a pcap file, in place of its LINKTYPE_ number.
-///
-/// `None` without libpcap, or if it does not read the file.
-pub fn datalink_of_file(path: &Path) -> Option<i32> {
-    type OpenOffline = unsafe extern "C" fn(*const c_char, *mut c_char) -> *mut c_void;
-    type Datalink = unsafe extern "C" fn(*mut c_void) -> c_int;
-    let libpcap = Libpcap::get().ok()?;
-    // SAFETY: the type is that of pcap/pcap.h.
-    let open = *unsafe { libpcap.library.get::<OpenOffline>(b"pcap_open_offline\0") }.ok()?;
-    // SAFETY: the type is that of pcap/pcap.h.
-    let datalink = *unsafe { libpcap.library.get::<Datalink>(b"pcap_datalink\0") }.ok()?;
-    let path = CString::new(path.as_os_str().as_bytes()).ok()?;
-    // PCAP_ERRBUF_SIZE.
-    let mut error = [0; 256];
-    // SAFETY: the path ends with a zero octet, and the buffer has the size that is asked for.
-    let handle = unsafe { open(path.as_ptr(), error.as_mut_ptr()) };
-    if handle.is_null() {
-        return None;
-    }
-    // SAFETY: the handle is open.
-    let number = unsafe { datalink(handle) };
-    // SAFETY: the handle is open, and is not used after this.
-    unsafe { (libpcap.close)(handle) };
-    Some(number)
 }
