@@ -252,18 +252,24 @@ pub fn networks(text: &str) -> Value<Vec<IpNet>> {
             continue;
         }
         let network = word.parse::<IpNet>().or_else(|_| word.parse::<IpAddr>().map(IpNet::from));
-        networks.push(
-            network
-                .map_err(|_| {
-                    format!("`{word}` is not a network such as 192.168.1.0/24, an address, or the word any")
-                })?
-                .trunc(),
-        );
+        let network = network.map_err(|_| {
+            format!("`{word}` is not a network such as 192.168.1.0/24, an address, or the word any")
+        })?;
+        networks.push(canonical(network.trunc()));
     }
     if networks.is_empty() {
         return Err("it is a list of networks such as 192.168.1.0/24,10.0.0.7, or the word any".into());
     }
     Ok(networks)
+}
+
+/// A network of IPv4 that is written as one of IPv6, as logs may have it, is one of IPv4.
+fn canonical(network: IpNet) -> IpNet {
+    let mapped = match network {
+        IpNet::V6(network) => network.addr().to_ipv4_mapped().zip(network.prefix_len().checked_sub(96)),
+        IpNet::V4(_) => None,
+    };
+    mapped.and_then(|(address, length)| IpNet::new(address.into(), length).ok()).unwrap_or(network)
 }
 
 /// A local address.
@@ -303,6 +309,15 @@ mod tests {
         assert_eq!(networks("10.1.2.3/8").unwrap()[0].to_string(), "10.0.0.0/8");
         assert_eq!(networks("::1, 10.0.0.1").unwrap().len(), 2);
         assert_eq!(networks("any").unwrap().len(), 2);
+        for (mapped, plain) in [
+            ("::ffff:192.168.1.3", "192.168.1.3/32"),
+            ("::ffff:192.168.1.0/120", "192.168.1.0/24"),
+            ("::ffff:0:0/96", "0.0.0.0/0"),
+            ("::/0", "::/0"),
+            ("::ffff:0:0/95", "::fffe:0:0/95"),
+        ] {
+            assert_eq!(networks(mapped).unwrap()[0].to_string(), plain, "{mapped}");
+        }
         assert!(networks("10.0.0.0/40").is_err());
         assert!(networks("").is_err());
     }
