@@ -207,7 +207,6 @@ fn listener(address: &str) -> String {
     match address {
         "" => format!("tcp-listen://127.0.0.1:{DEFAULT_PORT}"),
         port if port.parse::<u16>().is_ok() => format!("tcp-listen://127.0.0.1:{port}"),
-        port if port.starts_with(':') && !port.starts_with("::") => format!("tcp-listen://127.0.0.1{port}"),
         other if endpoint => other.to_owned(),
         other => format!("tcp-listen://{other}"),
     }

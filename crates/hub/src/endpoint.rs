@@ -189,8 +189,9 @@ impl Endpoint {
         let address = match spelling.scheme {
             Scheme::Tcp | Scheme::Tls => with_port(text, &decoded, DEFAULT_PORT)?,
             Scheme::TcpListen | Scheme::TlsListen => {
-                let host = if decoded.is_empty() { "127.0.0.1" } else { &decoded };
-                with_port(text, host, DEFAULT_PORT)?
+                let bare = decoded.is_empty() || decoded.starts_with(':') && !decoded.starts_with("::");
+                let host = if bare { format!("127.0.0.1{decoded}") } else { decoded };
+                with_port(text, &host, DEFAULT_PORT)?
             }
             Scheme::File | Scheme::Unix | Scheme::UnixListen if decoded.is_empty() => {
                 return Err(missing("the path"));
@@ -333,6 +334,7 @@ mod tests {
         assert_eq!(parsed("tcp://sensor"), (Scheme::Tcp, "sensor:57012".into()));
         assert_eq!(parsed("tcp://[::1]:9"), (Scheme::Tcp, "[::1]:9".into()));
         assert_eq!(parsed("tcp-listen://"), (Scheme::TcpListen, "127.0.0.1:57012".into()));
+        assert_eq!(parsed("tls-listen://:57013"), (Scheme::TlsListen, "127.0.0.1:57013".into()));
         assert_eq!(parsed("TCP@127.0.0.1"), (Scheme::Tcp, "127.0.0.1:19000".into()));
         assert_eq!(parsed("pcapovertcp::host:1"), (Scheme::Tcp, "host:1".into()));
     }
