@@ -163,6 +163,9 @@ impl New {
             (true, true) => self.names_of_server(),
             (false, true) => names_of_this_machine(),
         };
+        if let Some(wrong) = self.names.iter().find(|name| !tls::is_name(name)) {
+            bail!("--name {wrong:?}: a server has names such as hub.example.org, *.example.org or 192.0.2.7");
+        }
         if wants_server {
             self.issue(&authority, "server", &names, ExtendedKeyUsagePurpose::ServerAuth, &mut outputs)?;
         }

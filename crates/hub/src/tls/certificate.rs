@@ -35,6 +35,13 @@ pub struct Certificate {
     pub pin: Pin,
 }
 
+/// Whether a server's certificate can have this name: of a host, of all in a domain, or an address.
+pub fn is_name(text: &str) -> bool {
+    let name = text.strip_prefix("*.").unwrap_or(text);
+    let known = rustls::pki_types::ServerName::try_from(name);
+    known.is_ok_and(|known| name == text || matches!(known, rustls::pki_types::ServerName::DnsName(_)))
+}
+
 impl Certificate {
     /// Reads a certificate; `None` if it cannot be read.
     pub fn read(der: &[u8]) -> Option<Self> {
@@ -84,6 +91,19 @@ fn alternative_names<'a>(certificate: &'a X509Certificate<'a>) -> impl Iterator<
 mod tests {
     use super::*;
     use crate::tls::testing;
+
+    #[test]
+    fn names_are_those_of_hosts_and_domains_and_addresses() {
+        for name in ["hub", "hub.example.org", "*.example.org", "192.0.2.7", "2001:db8::1"] {
+            assert!(is_name(name), "{name}");
+        }
+        let long = "a".repeat(300);
+        for name in
+            ["", "a b", "[::1]", "192.0.2.7:57012", "a\nb", "*.192.0.2.7", "*", "hub.example.org/", &long]
+        {
+            assert!(!is_name(name), "{name}");
+        }
+    }
 
     #[test]
     fn a_certificate_says_its_names_and_its_expiry() {

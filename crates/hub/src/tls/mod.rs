@@ -20,7 +20,7 @@ mod verify;
 
 pub use blame::looks_like_hello;
 pub use blocking::Blocking;
-pub use certificate::Certificate;
+pub use certificate::{Certificate, is_name};
 pub use client::{Client, connect};
 pub use files::certificates;
 pub use handshake::{Accepted, Handshakes};
