@@ -20,14 +20,7 @@ use crate::helper::{Permits, Request};
 use crate::opener::{Found, Opener, Pipe, Renewal, Spawned, Wire};
 use crate::plan::Plan;
 
-/// A listening socket of ours from the start.
-#[derive(Debug)]
-pub enum Inherited {
-    /// Of TCP.
-    Tcp(TcpListener),
-    /// A Unix stream socket.
-    Unix(UnixListener),
-}
+pub use crate::listeners::Inherited;
 
 /// Hands out inherited sockets, and has another opener for everything else.
 pub struct WithInherited {
@@ -219,7 +212,9 @@ impl Opener for WithInherited {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::endpoint::Endpoint;
     use crate::opener::System;
+    use crate::{sink, source};
 
     fn opener(sockets: Vec<Inherited>) -> WithInherited {
         WithInherited::new(sockets, Arc::new(System)).unwrap()
@@ -227,8 +222,12 @@ mod tests {
 
     /// Clients are served at this address, and at no other.
     fn serving(address: &str) -> Plan {
-        let text = format!("[[source]]\nendpoint = \"demo:\"\n[[sink]]\nendpoint = \"{address}\"\n");
-        crate::config::parse(&text).unwrap().plan
+        let endpoint = |text: &str| Endpoint::parse(text).unwrap();
+        Plan {
+            sources: vec![source::spec(endpoint("demo:")).unwrap()],
+            sinks: vec![sink::spec(endpoint(address)).unwrap()],
+            ..Plan::default()
+        }
     }
 
     #[test]

@@ -23,7 +23,6 @@ pub mod endpoint;
 pub mod directory;
 pub mod recording;
 pub mod opener;
-pub mod inherited;
 pub mod exclusion;
 pub mod own_traffic;
 pub mod access;
@@ -47,6 +46,7 @@ pub mod private;
 pub mod sink;
 #[cfg(target_os = "linux")]
 pub mod helper;
+pub mod inherited;
 pub mod defaults;
 pub mod outlet;
 pub mod path;

@@ -16,7 +16,6 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use crate::access::Access;
 use crate::endpoint::{Endpoint, Scheme};
 use crate::event::{Event, Events};
-use crate::inherited::Inherited;
 use crate::opener::Opener;
 use crate::own_traffic::{Entry, OwnTraffic};
 
@@ -129,6 +128,15 @@ pub trait Sockets: std::fmt::Debug + Send + Sync {
 
     /// Takes away what leads to them, unless somebody else has them now.
     fn remove(&self, _opener: &dyn Opener) {}
+}
+
+/// A listening socket of ours from the start, or one that an endpoint had before.
+#[derive(Debug)]
+pub enum Inherited {
+    /// Of TCP.
+    Tcp(std::net::TcpListener),
+    /// A Unix stream socket.
+    Unix(std::os::unix::net::UnixListener),
 }
 
 impl Sockets for Listeners {
