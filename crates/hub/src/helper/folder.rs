@@ -8,8 +8,9 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags};
+use rustix::net::{RecvFlags, SendFlags, Shutdown};
 use serde::{Deserialize, Serialize};
 
 use super::message::{self, Failure, REQUEST};
@@ -39,6 +40,9 @@ enum Outcome {
     Failed(Failure),
 }
 
+/// How long who lets a directory go waits for its process at most, which has nothing else to do.
+const FAREWELL: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
+
 /// Files in one message: with the longest names, each octet escaped, they fit.
 const TOGETHER: usize = 50;
 
@@ -59,7 +63,11 @@ pub(super) fn serve(
     answer(Ok(theirs));
     let mut buffer = vec![0; REQUEST];
     loop {
-        let Ok((length @ 1.., _)) = message::receive(&ours, &mut buffer, RecvFlags::empty()) else { return };
+        let Ok((length @ 1.., _)) = message::receive(&ours, &mut buffer, RecvFlags::empty()) else {
+            // The lock goes first: who sees the other end closed may open the directory again.
+            drop(folder);
+            return;
+        };
         let wish = buffer.get(..length).and_then(|octets| serde_json::from_slice(octets).ok());
         let wish = wish.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput));
         let granted = wish.and_then(|wish| {
@@ -169,6 +177,17 @@ fn hear(control: &OwnedFd) -> io::Result<(Outcome, Option<File>)> {
             Outcome::Failed(failure) => Err(failure.into()),
             result => Ok((result, descriptors.into_iter().next().map(File::from))),
         },
+    }
+}
+
+impl Drop for RemoteFolder {
+    /// Waits until the directory is let go of: a recorder that follows this one opens it at once.
+    fn drop(&mut self) {
+        let control = self.0.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if rustix::net::shutdown(&*control, Shutdown::Write).is_ok() {
+            let mut polled = [PollFd::new(control, PollFlags::IN)];
+            let _ = rustix::io::retry_on_intr(|| poll(&mut polled, Some(&FAREWELL)));
+        }
     }
 }
 

@@ -204,6 +204,22 @@ fn in_folder(permits: &Permits, path: &Path, there: impl FnOnce(folder::RemoteFo
 }
 
 #[test]
+fn a_directory_that_was_let_go_can_be_opened_again_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    for _ in 0..200 {
+        in_folder(&Permits::default(), folder.path(), |remote| {
+            remote.list(&|_| true).unwrap();
+            assert_eq!(
+                kind(crate::directory::Folder::open(folder.path()).map(drop)),
+                Some(ErrorKind::ResourceBusy)
+            );
+            drop(remote);
+            crate::directory::Folder::open(folder.path()).unwrap();
+        });
+    }
+}
+
+#[test]
 fn in_a_directory_that_is_recorded_into_only_the_files_of_recordings_are_touched() {
     let parent = tempfile::tempdir().unwrap();
     let path = parent.path();
