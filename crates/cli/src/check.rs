@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Arg, ArgMatches, Command, value_parser};
-use pcaphub::config::{self, Filters};
+use pcaphub::config;
 use pcaphub::escape::escaped;
 use pcaphub::opener::System;
 
@@ -14,7 +14,8 @@ use crate::exit;
 const HELP: &str = "\
 Every mistake is told with its line and column. What the file names and is not there now, as a
 capture to read or an interface, is told as a note: it may be there when pcaphub is started,
-and to another user. Nothing is opened but the files given.
+and to another user. Nothing is opened but the files given, and the certificates and keys that
+they name.
 
 Example:
   pcaphub check /etc/pcaphub/pcaphub.toml && systemctl reload pcaphub
@@ -49,9 +50,9 @@ pub(crate) fn files(matches: &ArgMatches) -> Vec<PathBuf> {
 pub(crate) fn run(files: &[PathBuf]) -> anyhow::Result<ExitCode> {
     let mut worst = 0;
     for file in files {
-        match config::load(file, &System, Filters::Compile) {
-            Ok(config) => {
-                for note in config.notes.iter().chain(&config::doubts(file, &config, &System)) {
+        match config::check(file, &System) {
+            Ok((config, doubts)) => {
+                for note in config.notes.iter().chain(&doubts) {
                     eprintln!("note: {}", escaped(note, 2000));
                 }
                 let (sources, sinks) = (config.plan.sources.len(), config.plan.sinks.len());

@@ -56,7 +56,9 @@ pub(crate) fn report_run(error: &anyhow::Error, file: &std::path::Path) -> ExitC
         Some(HubError::Plan(_)) => true,
         Some(HubError::Sink(sink)) => sink.usage,
         Some(HubError::Source(source)) => source.usage,
-        _ => false,
+        #[cfg(target_os = "linux")]
+        None if matches!(error.downcast_ref(), Some(PrivilegeError::Unknown(..))) => true,
+        None => false,
     };
     if !usage {
         return report(error);

@@ -12,8 +12,9 @@ use pcaphub_sys::Device;
 use crate::endpoint::{Endpoint, Scheme};
 use crate::listeners;
 use crate::opener::{Kind, Opener};
-use crate::plan::{Plan, PlanError, SinkSpec, SourceSpec};
+use crate::plan::{Plan, PlanError, SinkSpec, SourceSpec, TlsOptions};
 use crate::source::{self, SourceKind};
+use crate::tls;
 
 /// What cannot work in a plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +53,7 @@ pub fn conflicts(plan: &Plan, opener: &dyn Opener) -> Vec<Conflict> {
     captured(plan, &mut refuse);
     doubled(plan, &mut refuse);
     exposed(plan, &mut refuse);
+    unproven(plan, &mut refuse);
     untimely(plan, &mut refuse);
     impatient(plan, &mut refuse);
     found
@@ -172,6 +174,24 @@ fn exposed(plan: &Plan, refuse: &mut impl FnMut(Option<Place>, String)) {
             refuse(Some(place), listeners::exposed_without_allow(&address));
         }
     }
+}
+
+/// TLS endpoints without what they need to show or to ask for.
+fn unproven(plan: &Plan, refuse: &mut impl FnMut(Option<Place>, String)) {
+    for (place, endpoint, tls) in tls_endpoints(plan) {
+        if let Some(why) = tls::lacking(endpoint, tls) {
+            refuse(Some(place), why);
+        }
+    }
+}
+
+/// Every TLS endpoint of a plan.
+pub(crate) fn tls_endpoints(plan: &Plan) -> impl Iterator<Item = (Place, &Endpoint, &TlsOptions)> {
+    let sources = plan.sources.iter().enumerate();
+    let sources = sources.map(|(index, spec)| (Place::Source(index), &spec.endpoint, &spec.tls));
+    let sinks = plan.sinks.iter().enumerate();
+    let sinks = sinks.map(|(index, spec)| (Place::Sink(index), &spec.endpoint, &spec.tls));
+    sources.chain(sinks).filter(|(_, endpoint, _)| matches!(endpoint.scheme, Scheme::Tls | Scheme::TlsListen))
 }
 
 /// Files with times of their own beside live sources.

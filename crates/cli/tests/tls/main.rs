@@ -9,6 +9,7 @@
 mod harness;
 
 mod cert;
+mod checking;
 mod clients;
 mod crowd;
 mod hints;

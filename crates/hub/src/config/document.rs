@@ -111,6 +111,9 @@ impl<'t> Document<'t> {
         if let Err(why) = (setting.set)(config, &text) {
             self.bad_value(name, value, why);
         }
+        if name == "user" {
+            config.user_at = Some(self.position(value.span().start));
+        }
     }
 
     /// A value that `read` reads.

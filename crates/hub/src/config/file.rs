@@ -9,10 +9,12 @@ use thiserror::Error;
 
 use super::fault::{ConfigError, ConfigErrors, Fault};
 use super::{Config, Filters, parse_with};
-use crate::conflicts::Place;
+use crate::conflicts::{Place, tls_endpoints};
 use crate::endpoint::{Endpoint, Scheme};
 use crate::interfaces::interfaces;
 use crate::opener::Opener;
+use crate::plan::PlanError;
+use crate::tls::Trial;
 
 /// A file that is larger is no configuration: 4 MiB.
 pub const MAX_OCTETS: usize = 4 << 20;
@@ -118,14 +120,39 @@ fn not_text(octets: &[u8], at: usize) -> ConfigErrors {
     ConfigErrors { errors: vec![ConfigError { line, column, fault }] }
 }
 
+/// Reads a configuration file as [`load`] does, and tries what it names as far as nothing is started by that:
+/// besides it, what is [doubtful](doubts).
+///
+/// # Errors
+/// As of [`load`]; certificates and keys that are there and cannot be used.
+pub fn check(path: &Path, opener: &dyn Opener) -> Result<(Config, Vec<String>), LoadError> {
+    let config = load(path, opener, Filters::Compile)?;
+    let mut errors = Vec::new();
+    for (place, endpoint, tls) in tls_endpoints(&config.plan) {
+        let (line, column) = config.position(place).unwrap_or((1, 1));
+        let wrong = Trial::of(endpoint.scheme, tls, opener).wrong.into_iter().map(|why| {
+            let fault = Fault::Plan(PlanError::Refused(format!("{endpoint}: {why}")));
+            ConfigError { line, column, fault }
+        });
+        errors.extend(wrong);
+    }
+    if !errors.is_empty() {
+        errors.sort_by_key(|error| (error.line, error.column));
+        return Err(LoadError::Wrong { path: path.into(), errors: ConfigErrors { errors } });
+    }
+    let doubts = doubts(path, &config, opener);
+    Ok((config, doubts))
+}
+
 /// What a configuration names that is not there, or looked for where it may not be meant: what is no
 /// error of the file, but may be one when it is run. Each with the file's name, line and column.
 pub fn doubts(path: &Path, config: &Config, opener: &dyn Opener) -> Vec<String> {
     let mut doubts = Vec::new();
-    let mut doubt = |place, what: Option<String>| {
-        let (line, column) = config.position(place).unwrap_or((1, 1));
+    let mut doubt_at = |(line, column), what: Option<String>| {
         doubts.extend(what.map(|what| format!("{}:{line}:{column}: {what}", path.display())));
     };
+    doubt_at(config.user_at.unwrap_or((1, 1)), no_user(config));
+    let mut doubt = |place, what| doubt_at(config.position(place).unwrap_or((1, 1)), what);
     for (index, spec) in config.plan.sources.iter().enumerate() {
         let place = Place::Source(index);
         doubt(place, relative(&spec.endpoint));
@@ -141,7 +168,26 @@ pub fn doubts(path: &Path, config: &Config, opener: &dyn Opener) -> Vec<String> 
             doubt(place, absent(&spec.endpoint, opener));
         }
     }
+    for (place, endpoint, tls) in tls_endpoints(&config.plan) {
+        for (file, error) in Trial::of(endpoint.scheme, tls, opener).absent {
+            let file = file.display();
+            doubt(place, Some(format!("{file}: {error}; pcaphub must be able to read it when it starts")));
+        }
+    }
     doubts
+}
+
+/// A user to become that there is not.
+fn no_user(config: &Config) -> Option<String> {
+    #[cfg(target_os = "linux")]
+    {
+        crate::privilege::Identity::find(Some(config.user.as_deref()?)).err().map(|error| error.to_string())
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = config;
+        None
+    }
 }
 
 fn is_path(endpoint: &Endpoint) -> bool {

@@ -18,7 +18,7 @@ use crate::source;
 
 pub use endpoints::{LISTS, TEXTS};
 pub use fault::{ConfigError, ConfigErrors, Fault};
-pub use file::{LoadError, MAX_OCTETS, doubts, load};
+pub use file::{LoadError, MAX_OCTETS, check, doubts, load};
 pub use print::printed;
 pub use settings::{LogFormat, LogLevel, SETTINGS, Setting, Table};
 
@@ -40,6 +40,8 @@ pub struct Config {
     pub user: Option<String>,
     /// What is odd and no error, to be told; `FILE:LINE:COLUMN: ` stands before it where it has a place.
     pub notes: Vec<String>,
+    /// Where `user` stands.
+    user_at: Option<(usize, usize)>,
     sources: Vec<(usize, usize)>,
     sinks: Vec<(usize, usize)>,
 }
@@ -54,6 +56,7 @@ impl Default for Config {
             stats_json: false,
             user: None,
             notes: Vec::new(),
+            user_at: None,
             sources: Vec::new(),
             sinks: Vec::new(),
         }

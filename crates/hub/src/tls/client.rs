@@ -32,12 +32,7 @@ impl Client {
     /// A file that cannot be used, and why; a system without authorities.
     pub fn open(endpoint: &Endpoint, tls: &TlsOptions, reloader: &TlsReloader) -> Result<Self, String> {
         let wrong = |why: String| format!("{endpoint}: {why}");
-        let host = match &tls.sni {
-            Some(name) => name.as_str(),
-            None => host_of(&endpoint.address),
-        };
-        let name = ServerName::try_from(host.to_owned())
-            .map_err(|_| wrong(format!("`{host}` is no name that a certificate can have; give sni=NAME")))?;
+        let name = name(endpoint, tls).map_err(wrong)?;
         if tls.insecure {
             reloader.events().emit(Event::Insecure { endpoint: &endpoint.to_string() });
         }
@@ -72,6 +67,16 @@ pub async fn connect(client: &Client, stream: TcpStream, time: Duration) -> io::
     }
 }
 
+/// The name that is asked for and checked.
+///
+/// # Errors
+/// No certificate can have it.
+pub(super) fn name(endpoint: &Endpoint, tls: &TlsOptions) -> Result<ServerName<'static>, String> {
+    let host = tls.sni.as_deref().unwrap_or_else(|| host_of(&endpoint.address));
+    ServerName::try_from(host.to_owned())
+        .map_err(|_| format!("`{host}` is no name that a certificate can have; give sni=NAME"))
+}
+
 /// `HOST` of `HOST:PORT`, without the brackets of IPv6.
 fn host_of(address: &str) -> &str {
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
@@ -91,7 +96,7 @@ fn system_roots() -> Result<RootCertStore, String> {
     Ok(roots)
 }
 
-fn config(
+pub(super) fn config(
     tls: &TlsOptions,
     system: Option<Arc<RootCertStore>>,
     files: &mut Files<'_>,

@@ -16,6 +16,7 @@ mod server;
 mod stream;
 #[cfg(test)]
 mod testing;
+mod trial;
 mod verify;
 
 pub use blame::looks_like_hello;
@@ -27,6 +28,7 @@ pub use handshake::{Accepted, Handshakes};
 pub use reload::TlsReloader;
 pub use server::Server;
 pub use stream::{TlsReader, TlsWriter, split};
+pub(crate) use trial::{Trial, lacking};
 
 use std::sync::Arc;
 

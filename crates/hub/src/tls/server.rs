@@ -8,6 +8,7 @@ use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use super::files::Files;
 use super::provider;
 use super::reload::{Live, TlsReloader};
+use super::trial::lacking;
 use crate::endpoint::Endpoint;
 use crate::plan::TlsOptions;
 
@@ -22,11 +23,8 @@ impl Server {
     /// # Errors
     /// No certificate given; a file that cannot be used, and why.
     pub fn open(endpoint: &Endpoint, tls: &TlsOptions, reloader: &TlsReloader) -> Result<Self, String> {
-        if tls.cert.is_none() {
-            return Err(format!(
-                "{endpoint}: cert= is missing, the certificate to show to those who connect: `pcaphub cert new` \
-                 makes one, and prints what to write here"
-            ));
+        if let Some(why) = lacking(endpoint, tls) {
+            return Err(why);
         }
         let (name, tls) = (endpoint.to_string(), tls.clone());
         let load = Box::new(move |files: &mut Files<'_>| config(&tls, files));
@@ -40,7 +38,7 @@ impl Server {
     }
 }
 
-fn config(tls: &TlsOptions, files: &mut Files<'_>) -> Result<ServerConfig, String> {
+pub(super) fn config(tls: &TlsOptions, files: &mut Files<'_>) -> Result<ServerConfig, String> {
     let cert = tls.cert.as_deref().ok_or("cert= is missing")?;
     let certificates = files.certificates(cert)?;
     let key_file = tls.key.as_deref().unwrap_or(cert);
