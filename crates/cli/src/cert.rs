@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, Result, anyhow, bail};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use pcaphub::endpoint::DEFAULT_PORT;
+use pcaphub::escape::escaped;
 use pcaphub::opener::System;
 use pcaphub::tls::{self, Certificate};
 use rcgen::{
@@ -287,7 +288,7 @@ impl New {
         let here = |file: &str| quoted(&folder.join(file).display().to_string());
         let mut text = String::from("Made:\n");
         for output in outputs {
-            text += &format!("  {}\n", output.path.display());
+            text += &format!("  {}\n", escaped(&output.path.display().to_string(), usize::MAX));
         }
         let host = names.iter().find(|name| !is_local(name)).or(names.first()).map_or("HOST", String::as_str);
         let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };

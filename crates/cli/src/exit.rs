@@ -27,7 +27,14 @@ pub(crate) fn print_usage(error: &clap::Error) {
         let _ = error.print();
         return;
     }
-    for line in error.render().to_string().lines() {
+    let mut text = error.render().to_string();
+    // A word, or one side of a `=`, that has an end of line in it is no line of its own.
+    for part in words.iter().flat_map(|word| word.split('=').chain([word.as_str()])) {
+        if part.contains(['\n', '\r']) {
+            text = text.replace(part, &escaped(part, usize::MAX));
+        }
+    }
+    for line in text.lines() {
         eprintln!("{}", escaped(line, usize::MAX));
     }
 }

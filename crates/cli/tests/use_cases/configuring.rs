@@ -111,6 +111,24 @@ fn check_says_which_files_are_fine_and_opens_nothing() {
 }
 
 #[test]
+fn a_file_name_and_what_is_in_a_file_forge_no_line() {
+    let folder = folder();
+    let text = b"[[source]]\nendpoint = \"tcp://a\\nhub.toml: fine: 9 sources\"\ncolour = 1\n";
+    let odd = file(&folder, "y\nFORGED: all fine\u{1b}[31m.toml", text);
+    let missing = folder.path().join("x\nhub.toml: fine: 9 sources");
+    for (verb, path) in [("check", &odd), ("run", &odd), ("check", &missing), ("run", &missing)] {
+        let output = run(&[verb, path.to_str().unwrap()], b"");
+        assert_eq!(output.status.code(), Some(78));
+        let said = said(&output);
+        let named = |line: &str| line.starts_with("pcaphub: cannot read /") || line.starts_with('/');
+        assert!(said.lines().all(named) && !said.contains('\x1b'), "{said}");
+    }
+    let output = run(&["cat", "demo:", "--colour\nFORGED"], b"");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(said(&output).lines().all(|line| !line.starts_with("FORGED")), "{}", said(&output));
+}
+
+#[test]
 fn what_is_not_there_yet_is_a_note_of_check_and_1_of_run() {
     let folder = folder();
     let text = "[[source]]\nendpoint = \"/no/such.pcap\"\n[[sink]]\nendpoint = \"null:\"\n";

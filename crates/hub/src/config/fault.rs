@@ -4,6 +4,7 @@ use std::fmt;
 
 use thiserror::Error;
 
+use crate::escape::escaped;
 use crate::plan::PlanError;
 
 /// All errors of a file, in the order of their places.
@@ -88,8 +89,9 @@ pub enum Fault {
 }
 
 impl fmt::Display for ConfigError {
+    /// One line, whatever the file has: names in it could forge others.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}: {}", self.line, self.column, self.fault)
+        write!(f, "{}:{}: {}", self.line, self.column, escaped(&self.fault.to_string(), usize::MAX))
     }
 }
 

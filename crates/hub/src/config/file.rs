@@ -11,6 +11,7 @@ use super::fault::{ConfigError, ConfigErrors, Fault};
 use super::{Config, Filters, parse_with};
 use crate::conflicts::{Place, tls_endpoints};
 use crate::endpoint::{Endpoint, Scheme};
+use crate::escape::escaped;
 use crate::interfaces::interfaces;
 use crate::opener::Opener;
 use crate::plan::PlanError;
@@ -23,7 +24,7 @@ pub const MAX_OCTETS: usize = 4 << 20;
 #[derive(Debug, Error)]
 pub enum LoadError {
     /// It cannot be read.
-    #[error("cannot read {}: {error}", path.display())]
+    #[error("cannot read {}: {error}", shown(path))]
     Read {
         /// The file.
         path: PathBuf,
@@ -31,7 +32,7 @@ pub enum LoadError {
         error: io::Error,
     },
     /// It is too large.
-    #[error("{} has more than {MAX_OCTETS} octets, which is no configuration", path.display())]
+    #[error("{} has more than {MAX_OCTETS} octets, which is no configuration", shown(path))]
     TooLarge {
         /// The file.
         path: PathBuf,
@@ -39,7 +40,7 @@ pub enum LoadError {
     /// Others may write it.
     #[error(
         "{path} can be written by everybody, and it names commands that are run as root: chmod o-w {path}",
-        path = path.display()
+        path = shown(path)
     )]
     Unsafe {
         /// The file.
@@ -55,9 +56,17 @@ pub enum LoadError {
     },
 }
 
+/// A file's name, in one line whatever it is.
+fn shown(path: &Path) -> String {
+    escaped(&path.display().to_string(), SHOWN)
+}
+
+/// What is shown of a file's name, in characters: all of any that the system takes.
+const SHOWN: usize = 4096;
+
 /// Every error with the file's name before it, as compilers have it.
 fn lines(path: &Path, errors: &ConfigErrors) -> String {
-    let line = |error: &ConfigError| format!("{}:{error}", path.display());
+    let line = |error: &ConfigError| format!("{}:{error}", shown(path));
     errors.errors.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
@@ -90,7 +99,7 @@ fn guard(path: &Path, metadata: &Metadata, user: u32, notes: &mut Vec<String>) -
     if !metadata.is_file() {
         return Ok(());
     }
-    let (mode, owner, shown) = (metadata.mode(), metadata.uid(), path.display());
+    let (mode, owner, shown) = (metadata.mode(), metadata.uid(), shown(path));
     if mode & 0o002 != 0 && user == 0 {
         return Err(LoadError::Unsafe { path: path.into() });
     }
@@ -149,7 +158,7 @@ pub fn check(path: &Path, opener: &dyn Opener) -> Result<(Config, Vec<String>), 
 pub fn doubts(path: &Path, config: &Config, opener: &dyn Opener) -> Vec<String> {
     let mut doubts = Vec::new();
     let mut doubt_at = |(line, column), what: Option<String>| {
-        doubts.extend(what.map(|what| format!("{}:{line}:{column}: {what}", path.display())));
+        doubts.extend(what.map(|what| format!("{}:{line}:{column}: {what}", shown(path))));
     };
     doubt_at(config.user_at.unwrap_or((1, 1)), no_user(config));
     let mut doubt = |place, what| doubt_at(config.position(place).unwrap_or((1, 1)), what);
