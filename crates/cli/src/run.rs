@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgMatches, Command, value_parser};
 use pcaphub::config::{self, Config, Filters, LoadError, LogLevel};
-use pcaphub::opener::{Found, Kind, Opener, System};
+use pcaphub::opener::{Kind, Opener, System};
 use pcaphub::plan::Plan;
 use tracing::Level;
 
@@ -87,8 +87,8 @@ fn load(file: &Path) -> Result<Config, LoadError> {
 /// # Errors
 /// What is wrong with it.
 pub(crate) fn named(file: &Path) -> Result<Plan, String> {
-    let again = |found: Found| found.kind == Kind::File;
-    if !System.look(file).is_ok_and(again) {
+    let cannot = |error| LoadError::Read { path: file.into(), error }.to_string();
+    if System.look(file).map_err(cannot)?.kind != Kind::File {
         return Err(format!("{}: only a regular file can be read again", file.display()));
     }
     config::load(file, &System, Filters::Keep).map(|config| config.plan).map_err(|error| error.to_string())

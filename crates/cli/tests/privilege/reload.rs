@@ -40,6 +40,27 @@ fn a_reload_opens_new_paths_that_only_root_may_enter_and_a_wrong_file_changes_no
 }
 
 #[test]
+fn a_reload_without_its_file_says_that_it_is_not_there() {
+    if !may_capture() {
+        return;
+    }
+    let folder = folder();
+    let text = b"[[source]]\nendpoint = \"demo:\"\n[[sink]]\nendpoint = \"tcp-listen://127.0.0.1:0\"\n";
+    let config = file(&folder, "hub.toml", text);
+    let mut command = pcaphub();
+    command.args(["run", config.to_str().unwrap()]);
+    let mut hub = Hub::spawn(command, 1);
+    std::fs::remove_file(&config).unwrap();
+    hub.signal(Signal::HUP);
+    let line = hub.wait_for("everything stays as it was");
+    assert!(line.contains(&format!("cannot read {}: No such file", config.display())), "{line}");
+    std::fs::create_dir(&config).unwrap();
+    hub.signal(Signal::HUP);
+    let line = hub.wait_for("everything stays as it was");
+    assert!(line.contains("only a regular file can be read again"), "{line}");
+}
+
+#[test]
 fn a_fifo_that_nobody_wants_any_more_leaves_no_process_that_waits_for_its_writer() {
     if !may_capture() {
         return;
