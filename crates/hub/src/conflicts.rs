@@ -86,6 +86,10 @@ fn overwritten(plan: &Plan, opener: &dyn Opener, refuse: &mut impl FnMut(Option<
     };
     let read: Vec<_> = plan.sources.iter().filter_map(|source| file(&source.endpoint)).collect();
     for (index, sink) in plan.sinks.iter().enumerate() {
+        // A recorder replaces nothing: what it is called stands for the names of its files.
+        if sink.recording.is_some() {
+            continue;
+        }
         if file(&sink.endpoint).is_some_and(|written| read.contains(&written)) {
             let why =
                 format!("{} is a source and a sink: it would be overwritten before it is read", sink.name);

@@ -133,3 +133,20 @@ fn recordings_go_on_in_a_folder_that_only_root_may_enter() {
     }
     assert_eq!(files, 4, "it rotated: {said}");
 }
+
+#[test]
+fn a_recording_as_with_tcpdump_asks_the_helper_for_nothing_that_was_not_named() {
+    if !may_capture() {
+        return;
+    }
+    let folder = folder();
+    let path = secret_file(&folder);
+    let path = path.to_str().unwrap();
+    for (name, options) in [("ring.pcap", ["-C", "1", "-W", "10"]), ("%H.pcap", ["-G", "3600", "-W", "24"])] {
+        let to = folder.path().join(name);
+        let output =
+            run(&[&["record", "-r", path][..], &options, &["-w", to.to_str().unwrap()]].concat(), b"");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && !said.contains("helper"), "{said}");
+    }
+}
