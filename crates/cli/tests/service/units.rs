@@ -24,9 +24,11 @@ fn systemd_finds_nothing_wrong_with_the_units() {
     let folder = folder();
     let copy = |name: &str| {
         let text = std::fs::read_to_string(units().join(name)).unwrap();
-        // Its program must be there; the package's test has it where it belongs.
+        // Its program must be there; the package has it where every unit looks for it.
+        let mut started = text.lines().filter(|line| line.starts_with("ExecStart="));
+        assert!(started.all(|line| line.starts_with("ExecStart=/usr/bin/pcaphub ")), "{name}: {text}");
         let pcaphub = env!("CARGO_BIN_EXE_pcaphub");
-        let text = text.replace("/usr/local/bin/pcaphub", pcaphub).replace("/usr/bin/pcaphub", pcaphub);
+        let text = text.replace("/usr/bin/pcaphub", pcaphub);
         let path = folder.path().join(name);
         std::fs::write(&path, text).unwrap();
         path

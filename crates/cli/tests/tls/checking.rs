@@ -1,6 +1,7 @@
 //! Certificates and keys that a configuration file names: `check` says what `run` would refuse.
 
-use std::process::Output;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Output};
 
 use crate::harness::*;
 use crate::site::*;
@@ -103,4 +104,25 @@ fn a_user_that_there_is_not_is_a_note_with_its_place() {
     if may_capture() {
         assert_eq!(run(&["run", &path], b"").status.code(), Some(78));
     }
+}
+
+#[test]
+fn a_key_that_may_not_be_read_says_what_to_do() {
+    if !may_capture() {
+        return;
+    }
+    let site = Site::new();
+    let (cert, key) = site.server();
+    // A copy, as the build's folder may be closed to others.
+    let program = site.path("pcaphub");
+    std::fs::copy(env!("CARGO_BIN_EXE_pcaphub"), &program).unwrap();
+    let folder = site.folder.path().display();
+    shell(&format!("chmod 755 {folder} {folder}/certs {folder}/pcaphub"));
+    let listen = format!("tls-listen://127.0.0.1:0?cert={cert}&key={key}");
+    let mut command = Command::new(program);
+    let output =
+        command.args(["serve", "demo:", "--listen", &listen]).uid(65534).gid(65534).output().unwrap();
+    let said = said(&output);
+    assert!(said.contains(&format!("cannot read {key}: Permission denied")), "{said}");
+    assert!(said.contains("chown") && said.contains("LoadCredential="), "{said}");
 }

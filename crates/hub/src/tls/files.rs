@@ -153,12 +153,23 @@ impl<'a> Files<'a> {
             Ok::<_, std::io::Error>((octets, metadata))
         };
         let (octets, metadata) =
-            read().map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+            read().map_err(|error| format!("cannot read {}: {error}{}", path.display(), remedy(&error)))?;
         if octets.len() as u64 > MOST {
             return Err(format!("{}: too large for certificates and keys", path.display()));
         }
         self.stamps.push((path.to_owned(), Stamp::of(&metadata)));
         Ok((octets, metadata))
+    }
+}
+
+/// What to do where a file cannot be read.
+fn remedy(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        std::io::ErrorKind::PermissionDenied => {
+            "; let the user that pcaphub runs as read it and enter its folder (chown), or have systemd hand it over \
+             (LoadCredential=, docs/service.md)"
+        }
+        _ => "",
     }
 }
 
