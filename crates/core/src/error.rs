@@ -219,7 +219,7 @@ impl Foreign {
         match self {
             Foreign::HttpResponse | Foreign::Ssh | Foreign::Unknown => "check the port",
             Foreign::HttpRequest => "check what connects to this port",
-            Foreign::Tls => "end the TLS before it, e.g. with socat or stunnel, or check the port",
+            Foreign::Tls => "read it by tls:// or tls-listen://, which have the TLS, or check the port",
             Foreign::Snoop => "convert it with `editcap -F pcap`",
             Foreign::Gzip | Foreign::Zstd | Foreign::Lz4 => "send it decompressed",
             Foreign::MangledPcapng => "transfer it as binary, not as text",

@@ -184,7 +184,7 @@ fn exposed(plan: &Plan, refuse: &mut impl FnMut(Option<Place>, String)) {
 fn unproven(plan: &Plan, refuse: &mut impl FnMut(Option<Place>, String)) {
     for (place, endpoint, tls) in tls_endpoints(plan) {
         if let Some(why) = tls::lacking(endpoint, tls) {
-            refuse(Some(place), why);
+            refuse(Some(place), format!("{endpoint}: {why}"));
         }
     }
 }

@@ -310,8 +310,12 @@ impl Opener for System {
 
     fn listen_unix(&self, path: &Path) -> io::Result<UnixListener> {
         if let Ok(metadata) = std::fs::symlink_metadata(path) {
-            let abandoned = metadata.file_type().is_socket()
-                && self.connect_unix(path).is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused);
+            if !metadata.file_type().is_socket() {
+                let why = "what is there is no socket, and stays: take it away, or choose another path";
+                return Err(io::Error::new(io::ErrorKind::AlreadyExists, why));
+            }
+            let abandoned =
+                self.connect_unix(path).is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused);
             if !abandoned {
                 return Err(io::Error::from(io::ErrorKind::AddrInUse));
             }

@@ -138,7 +138,7 @@ fn tls_on_a_plain_port_is_told_and_sent_away() {
     let mut stream = TcpStream::connect(hub.producers[0]).unwrap();
     stream.write_all(&hello).unwrap();
     let line = hub.wait_for("not a capture stream");
-    assert!(line.contains("TLS"), "{line}");
+    assert!(line.contains("TLS") && line.contains("tls-listen://"), "{line}");
     assert!(hub.runs());
 }
 

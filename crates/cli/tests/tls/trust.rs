@@ -141,6 +141,38 @@ fn what_cannot_work_is_said_at_start() {
 }
 
 #[test]
+fn a_client_certificate_without_its_key_is_told_that_key_is_missing_and_the_endpoint_once() {
+    let site = Site::new();
+    let (cert, ca) = (site.alice().0, site.ca());
+    let said = refusal(&format!("tls://localhost:1?ca={ca}&cert={cert}"));
+    assert!(said.contains("key= is missing") && !said.contains("chmod"), "{said}");
+    let missing = refusal("tls://localhost:1?ca=/no/such");
+    assert!(missing.contains("source tls://localhost:1: cannot read /no/such"), "{missing}");
+    assert_eq!(missing.matches("tls://localhost:1").count(), 1, "{missing}");
+}
+
+#[test]
+fn keys_of_a_kind_that_is_not_supported_are_not_said_to_belong_to_another_certificate() {
+    if !has("openssl") {
+        return;
+    }
+    let site = Site::new();
+    let folder = site.folder.path().display();
+    for kind in ["ed448", "rsa:1024"] {
+        shell(&format!(
+            "cd {folder} && openssl req -x509 -newkey {kind} -nodes -subj /CN=localhost -days 9 \
+             -addext subjectAltName=DNS:localhost -keyout k.pem -out c.pem 2>/dev/null && chmod 600 k.pem"
+        ));
+        let (cert, key) = (site.path("c.pem"), site.path("k.pem"));
+        let listen = format!("tls-listen://127.0.0.1:0?cert={}&key={}", cert.display(), key.display());
+        let done = run(&["serve", &site.capture(), "--listen", &listen], b"");
+        let said = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert!(said.contains("k.pem: a key of this kind is not supported"), "{kind}: {said}");
+        assert!(said.contains("2048 bits"), "{kind}: {said}");
+    }
+}
+
+#[test]
 fn who_may_not_connect_is_turned_away_before_any_tls() {
     let site = Site::new();
     let listen = site.listen(Asks::Nothing) + "&allow=192.0.2.0/24";

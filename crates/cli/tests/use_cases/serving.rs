@@ -201,3 +201,14 @@ fn the_header_comes_within_a_second_even_where_no_source_is_known() {
     assert_eq!(read_exact(&mut client, 24), header(1));
     assert!(begun.elapsed() < Duration::from_secs(30));
 }
+
+#[test]
+fn a_file_where_a_unix_socket_is_to_be_is_said_to_be_in_the_way() {
+    let folder = folder();
+    let path = file(&folder, "notes.txt", b"mine");
+    let output = run(&["serve", "demo:", "--listen", &format!("unix-listen:{}", path.display())], b"");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success());
+    assert!(said.contains("what is there is no socket, and stays: take it away"), "{said}");
+    assert_eq!(std::fs::read(&path).unwrap(), b"mine");
+}

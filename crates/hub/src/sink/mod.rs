@@ -273,8 +273,8 @@ pub struct SinkError {
 
 impl SinkError {
     /// What is wrong with certificates, or with their files. The operator's fault.
-    fn of_tls(why: String) -> Self {
-        SinkError { why, permission: false, usage: true }
+    fn of_tls(spec: &SinkSpec, why: &str) -> Self {
+        SinkError { why: format!("{}: {why}", spec.name), permission: false, usage: true }
     }
 
     fn io(spec: &SinkSpec, what: &str, error: &io::Error) -> Self {

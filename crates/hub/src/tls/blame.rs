@@ -1,6 +1,7 @@
 //! TLS errors in words: what went wrong, whose fault it is, and what to do.
 
 use std::io;
+use std::path::Path;
 
 use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, PeerIncompatible};
 
@@ -41,7 +42,8 @@ fn of_tls(error: &Error) -> String {
             InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion,
         ) => "what it sent is not TLS; if it speaks plain PCAP-over-IP, it is tcp://".into(),
         Error::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge | InvalidMessage::MessageTooLarge) => {
-            "a message of its handshake is larger than 64 KiB: if it speaks TLS at all, let it show its own              certificate and those between it and its authority, and no others"
+            "a message of its handshake is larger than 64 KiB: if it speaks TLS at all, let it show its own \
+             certificate and those between it and its authority, and no others"
                 .into()
         }
         other => format!("TLS failed: {}", escaped(&other.to_string(), 200)),
@@ -127,17 +129,36 @@ fn of_incompatible(why: &PeerIncompatible) -> String {
         | PeerIncompatible::EcPointsExtensionRequired
         | PeerIncompatible::UncompressedEcPointsRequired
         | PeerIncompatible::ExtendedMasterSecretExtensionRequired => {
-            "it is too old: its TLS lacks what 1.2 has today, or is 1.1 or older, which is broken. Update it, or put              stunnel before it; see docs/tls.md on old servers"
+            "it is too old: its TLS lacks what 1.2 has today, or is 1.1 or older, which is broken. Update it, or put \
+             stunnel before it; see docs/tls.md on old servers"
                 .into()
         }
         PeerIncompatible::NoCipherSuitesInCommon
         | PeerIncompatible::NoKxGroupsInCommon
         | PeerIncompatible::NoSignatureSchemesInCommon => {
             format!(
-                "it is too old, or allows too little: it has no cipher, group or signature in common with us                  ({why:?}). Update it, or let it use AES-GCM or ChaCha20 with ECDHE"
+                "it is too old, or allows too little: it has no cipher, group or signature in common with us \
+                 ({why:?}). Update it, or let it use AES-GCM or ChaCha20 with ECDHE"
             )
         }
         other => format!("it has no way in common with us: {other:?}"),
+    }
+}
+
+/// Why a certificate cannot be used with its key.
+pub(super) fn of_pair(error: &Error, certificate: &Path, key: &Path) -> String {
+    match error {
+        Error::InconsistentKeys(_) => {
+            format!("{} and {} do not go together: {error}", certificate.display(), key.display())
+        }
+        Error::InvalidCertificate(error) => {
+            format!("{}: its certificate cannot be used: {error}", certificate.display())
+        }
+        _ => format!(
+            "{}: a key of this kind is not supported: it is to be ECDSA (P-256, P-384, P-521), Ed25519, or RSA of \
+             2048 bits or more; `pcaphub cert new` makes one that is",
+            key.display()
+        ),
     }
 }
 
@@ -205,6 +226,13 @@ mod tests {
             text(Error::PeerIncompatible(PeerIncompatible::NoCipherSuitesInCommon)).contains("Update it")
         );
         let large = text(Error::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge));
+        for said in [
+            &large,
+            &text(Error::PeerIncompatible(PeerIncompatible::NamedGroupsExtensionRequired)),
+            &text(Error::PeerIncompatible(PeerIncompatible::NoCipherSuitesInCommon)),
+        ] {
+            assert!(!said.contains("  "), "{said}");
+        }
         assert!(large.contains("64 KiB") && large.contains("certificate"), "{large}");
     }
 }

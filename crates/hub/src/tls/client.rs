@@ -31,19 +31,18 @@ impl Client {
     /// # Errors
     /// A file that cannot be used, and why; a system without authorities.
     pub fn open(endpoint: &Endpoint, tls: &TlsOptions, reloader: &TlsReloader) -> Result<Self, String> {
-        let wrong = |why: String| format!("{endpoint}: {why}");
-        let name = name(endpoint, tls).map_err(wrong)?;
+        let name = name(endpoint, tls)?;
         if tls.insecure {
             reloader.events().emit(Event::Insecure { endpoint: &endpoint.to_string() });
         }
         // The system's list is read once: where root is given up later, it may be out of reach.
         let system = match tls.ca.is_none() && tls.pins.is_empty() && !tls.insecure {
-            true => Some(Arc::new(system_roots().map_err(wrong)?)),
+            true => Some(Arc::new(system_roots()?)),
             false => None,
         };
         let tls = tls.clone();
         let load = Box::new(move |files: &mut Files<'_>| config(&tls, system.clone(), files));
-        let live = Live::open(endpoint.to_string(), reloader, load).map_err(wrong)?;
+        let live = Live::open(endpoint.to_string(), reloader, load)?;
         Ok(Client { live, name })
     }
 }
@@ -125,10 +124,10 @@ pub(super) fn config(
         Some(cert) => {
             let certificates = files.certificates(cert)?;
             let key_file = tls.key.as_deref().unwrap_or(cert);
-            let key = files.key(key_file)?;
-            builder.with_client_auth_cert(certificates, key).map_err(|error| {
-                format!("{} and {} do not go together: {error}", cert.display(), key_file.display())
-            })?
+            let key = files.key_of(cert, tls.key.as_deref())?;
+            builder
+                .with_client_auth_cert(certificates, key)
+                .map_err(|error| blame::of_pair(&error, cert, key_file))?
         }
     };
     // Each connection proves anew who we are: after a reload, with the new certificate.

@@ -109,34 +109,52 @@ impl<'a> Files<'a> {
         Ok(Authorities { roots, certificates })
     }
 
+    /// The key of a certificate, which is in a file of its own, or in that of the certificate.
+    pub(super) fn key_of(
+        &mut self,
+        certificate: &Path,
+        key: Option<&Path>,
+    ) -> Result<PrivateKeyDer<'static>, String> {
+        let path = key.unwrap_or(certificate);
+        self.private_key(path).map_err(|unusable| match unusable {
+            NoKey::Missing if key.is_none() => format!(
+                "key= is missing: there is no key in {}, so give the file of the key that belongs to it",
+                path.display()
+            ),
+            NoKey::Missing => format!(
+                "{}: there is no key in it; it is to be PEM (-----BEGIN PRIVATE KEY-----)",
+                path.display()
+            ),
+            NoKey::Refused(why) => why,
+        })
+    }
+
     /// The key in a file that nobody else can read.
-    pub(super) fn key(&mut self, path: &Path) -> Result<PrivateKeyDer<'static>, String> {
+    fn private_key(&mut self, path: &Path) -> Result<PrivateKeyDer<'static>, NoKey> {
         // Before it is in memory.
         #[cfg(target_os = "linux")]
-        crate::privilege::keep_secrets()
-            .map_err(|error| format!("cannot turn core dumps off, which would have the key: {error}"))?;
-        let (octets, metadata) = self.read(path)?;
+        crate::privilege::keep_secrets().map_err(|error| {
+            NoKey::Refused(format!("cannot turn core dumps off, which would have the key: {error}"))
+        })?;
+        let (octets, metadata) = self.read(path).map_err(NoKey::Refused)?;
+        let key = PrivateKeyDer::from_pem_slice(&octets);
+        let is_encrypted = key.is_err() && octets.windows(9).any(|word| word == b"ENCRYPTED");
+        if is_encrypted {
+            return Err(NoKey::Refused(format!(
+                "{0}: the key in it has a passphrase, and nobody is there to type it: \
+                 openssl pkey -in {0} -out plain.pem",
+                path.display()
+            )));
+        }
+        let key = key.map_err(|_| NoKey::Missing)?;
         if is_exposed(&metadata) {
-            return Err(format!(
+            return Err(NoKey::Refused(format!(
                 "{0}: others may read this key (mode {1:04o}): chmod 600 {0}",
                 path.display(),
                 metadata.mode() & 0o7777
-            ));
+            )));
         }
-        PrivateKeyDer::from_pem_slice(&octets).map_err(|_| {
-            let encrypted = octets.windows(9).any(|word| word == b"ENCRYPTED");
-            match encrypted {
-                true => format!(
-                    "{0}: the key in it has a passphrase, and nobody is there to type it: \
-                     openssl pkey -in {0} -out plain.pem",
-                    path.display()
-                ),
-                false => format!(
-                    "{}: there is no key in it; it is to be PEM (-----BEGIN PRIVATE KEY-----)",
-                    path.display()
-                ),
-            }
-        })
+        Ok(key)
     }
 
     fn read(&mut self, path: &Path) -> Result<(Vec<u8>, Metadata), String> {
@@ -160,6 +178,14 @@ impl<'a> Files<'a> {
         self.stamps.push((path.to_owned(), Stamp::of(&metadata)));
         Ok((octets, metadata))
     }
+}
+
+/// Why there is no key to use.
+enum NoKey {
+    /// The file has none.
+    Missing,
+    /// What is wrong with it.
+    Refused(String),
 }
 
 /// What to do where a file cannot be read.
@@ -216,7 +242,7 @@ mod tests {
         std::fs::write(&path, testing::server(&["a"]).signing_key.serialize_pem()).unwrap();
         let key = |mode: u32| {
             std::fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
-            Files::new(&System).key(&path).map(|_| ())
+            Files::new(&System).key_of(&path, None).map(|_| ())
         };
         assert_eq!(key(0o600), Ok(()));
         assert_eq!(key(0o400), Ok(()));
@@ -236,12 +262,16 @@ mod tests {
         std::fs::write(&path, "hello").unwrap();
         std::fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
         assert!(Files::new(&System).certificates(&path).unwrap_err().contains("BEGIN CERTIFICATE"));
-        assert!(Files::new(&System).key(&path).unwrap_err().contains("BEGIN PRIVATE KEY"));
+        let key = |key| Files::new(&System).key_of(&path, key).unwrap_err();
+        assert!(key(Some(&path)).contains("BEGIN PRIVATE KEY"));
+        // The file of a certificate may be read by all, and has no key.
+        std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        assert!(key(None).contains("key= is missing"), "{}", key(None));
         std::fs::write(
             &path,
             "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n",
         )
         .unwrap();
-        assert!(Files::new(&System).key(&path).unwrap_err().contains("openssl pkey"));
+        assert!(key(Some(&path)).contains("openssl pkey"));
     }
 }

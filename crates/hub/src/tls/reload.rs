@@ -344,7 +344,7 @@ mod tests {
         write_key();
         mode(0o600);
         let key = site.path.clone();
-        let load: Load<()> = Box::new(move |files| files.key(&key).map(drop));
+        let load: Load<()> = Box::new(move |files| files.key_of(&key, None).map(drop));
         let _live = Live::open("tls-listen://x".into(), &site.reloader, load).unwrap();
         write_key();
         mode(0o644);

@@ -6,9 +6,9 @@ use rustls::ServerConfig;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 
 use super::files::Files;
-use super::provider;
 use super::reload::{Live, TlsReloader};
 use super::trial::lacking;
+use super::{blame, provider};
 use crate::endpoint::Endpoint;
 use crate::plan::TlsOptions;
 
@@ -26,9 +26,9 @@ impl Server {
         if let Some(why) = lacking(endpoint, tls) {
             return Err(why);
         }
-        let (name, tls) = (endpoint.to_string(), tls.clone());
+        let tls = tls.clone();
         let load = Box::new(move |files: &mut Files<'_>| config(&tls, files));
-        let live = Live::open(name.clone(), reloader, load).map_err(|why| format!("{name}: {why}"))?;
+        let live = Live::open(endpoint.to_string(), reloader, load)?;
         Ok(Server { live })
     }
 
@@ -42,7 +42,7 @@ pub(super) fn config(tls: &TlsOptions, files: &mut Files<'_>) -> Result<ServerCo
     let cert = tls.cert.as_deref().ok_or("cert= is missing")?;
     let certificates = files.certificates(cert)?;
     let key_file = tls.key.as_deref().unwrap_or(cert);
-    let key = files.key(key_file)?;
+    let key = files.key_of(cert, tls.key.as_deref())?;
     let provider = provider();
     let builder = ServerConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
@@ -56,9 +56,9 @@ pub(super) fn config(tls: &TlsOptions, files: &mut Files<'_>) -> Result<ServerCo
                 .with_client_cert_verifier(verifier.map_err(|error| format!("{}: {error}", path.display()))?)
         }
     };
-    let mut config = builder.with_single_cert(certificates, key).map_err(|error| {
-        format!("{} and {} do not go together: {error}", cert.display(), key_file.display())
-    })?;
+    let mut config = builder
+        .with_single_cert(certificates, key)
+        .map_err(|error| blame::of_pair(&error, cert, key_file))?;
     // Our order: the cheapest cipher for this machine first (OpenSSL's clients put AES-256 first).
     config.ignore_client_order = true;
     // A resumed session would let in who was let in before, whatever client-ca= says since a reload.

@@ -13,11 +13,12 @@ use crate::plan::TlsOptions;
 /// What an endpoint cannot be opened without, whatever its files are.
 pub(crate) fn lacking(endpoint: &Endpoint, tls: &TlsOptions) -> Option<String> {
     match endpoint.scheme {
-        Scheme::TlsListen if tls.cert.is_none() => Some(format!(
-            "{endpoint}: cert= is missing, the certificate to show to those who connect: `pcaphub cert new` \
-             makes one, and prints what to write here"
-        )),
-        Scheme::Tls => client::name(endpoint, tls).err().map(|why| format!("{endpoint}: {why}")),
+        Scheme::TlsListen if tls.cert.is_none() => Some(
+            "cert= is missing, the certificate to show to those who connect: `pcaphub cert new` makes one, and \
+             prints what to write here"
+                .into(),
+        ),
+        Scheme::Tls => client::name(endpoint, tls).err(),
         _ => None,
     }
 }
@@ -36,12 +37,14 @@ impl Trial {
     /// ever, or take what it is to give later.
     pub(crate) fn of(scheme: Scheme, tls: &TlsOptions, opener: &dyn Opener) -> Self {
         let (mut trial, mut files, mut whole) = (Trial::default(), Files::new(opener), true);
-        let cert = tls.cert.as_deref();
-        let key = tls.key.as_deref().or(cert);
+        let (cert, key) = (tls.cert.as_deref(), tls.key.as_deref());
         let authorities = [&tls.ca, &tls.client_ca].into_iter().filter_map(|path| path.as_deref());
         let certificates = |files: &mut Files<'_>, path: &Path| files.certificates(path).map(drop);
         let roots = |files: &mut Files<'_>, path: &Path| files.authorities(path).map(drop);
-        let secret = |files: &mut Files<'_>, path: &Path| files.key(path).map(drop);
+        let secret = |files: &mut Files<'_>, _: &Path| match cert {
+            Some(cert) => files.key_of(cert, key).map(drop),
+            None => Ok(()),
+        };
         let mut read = |path: &Path, read: &dyn Fn(&mut Files<'_>, &Path) -> Result<(), String>| match trial
             .is_readable(path, opener)
         {
@@ -53,7 +56,7 @@ impl Trial {
             false => whole = false,
         };
         cert.into_iter().for_each(|path| read(path, &certificates));
-        key.into_iter().for_each(|path| read(path, &secret));
+        key.or(cert).into_iter().for_each(|path| read(path, &secret));
         authorities.for_each(|path| read(path, &roots));
         if whole {
             let together = match scheme {
