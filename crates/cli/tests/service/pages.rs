@@ -1,5 +1,6 @@
 //! Manual pages and completions, judged by those who read them.
 
+use std::path::Path;
 use std::process::Command;
 
 use super::harness::{folder, has, run, shell};
@@ -78,4 +79,41 @@ fn bash_completes_verbs_and_options() {
     assert_eq!(complete("pcaphub ser", 1).trim(), "serve");
     assert_eq!(complete("pcaphub serve --max-mem", 2).trim(), "--max-memory");
     assert_eq!(complete("pcaphub intercep", 1).trim(), "", "what is not built is not offered");
+}
+
+/// All Rust below a folder.
+fn code_below(folder: &Path, code: &mut String) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            code_below(&path, code);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            *code += &std::fs::read_to_string(path).unwrap();
+        }
+    }
+}
+
+#[test]
+fn every_control_of_the_security_page_names_a_test_that_there_is() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let page = std::fs::read_to_string(root.join("SECURITY.md")).unwrap();
+    let mut code = String::new();
+    code_below(&root.join("crates"), &mut code);
+    // A name of tests is a sentence: words, and more than three.
+    let tests = |text: &str| {
+        let quoted = text.split('`').skip(1).step_by(2).map(str::to_owned);
+        let is_sentence = |word: &String| {
+            word.matches('_').count() >= 3 && word.chars().all(|c| matches!(c, 'a'..='z' | '0'..='9' | '_'))
+        };
+        quoted.filter(is_sentence).collect::<Vec<_>>()
+    };
+    for name in tests(&page) {
+        assert!(code.contains(&format!("fn {name}(")), "there is no test {name}");
+    }
+    let (_, holds) = page.split_once("## What holds today").unwrap();
+    let controls = holds.split_once("\n## ").unwrap().0.split("\n- **").skip(1);
+    let unproven: Vec<_> = controls.filter(|control| tests(control).is_empty()).collect();
+    // What is told of them is below, in a table.
+    let elsewhere = |control: &&str| control.starts_with("Privileges.");
+    assert!(unproven.iter().all(elsewhere), "{unproven:#?}");
 }

@@ -140,3 +140,20 @@ fn a_command_that_is_not_there_is_an_error_that_names_it() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains("`no-such-sniffer` is not installed"), "{said}");
 }
+
+#[test]
+fn the_words_of_a_command_go_to_it_as_they_are_and_to_no_shell() {
+    let folder = folder();
+    let capture = packets(1, 3, 1_700_000_000_000_000, 1000);
+    let path = file(&folder, "in put.pcap", &pcap(&capture));
+    let marker = folder.path().join("started");
+    let (path, marker) = (path.display(), marker.display());
+    let words =
+        format!("exec:cat '{path}' ; touch {marker} $(touch {marker}) `touch {marker}` > {marker} $HOME");
+    let output = run(&["cat", &words, "--opt", "reconnect=no"], b"");
+    assert_eq!(read_pcap(&output.stdout), capture);
+    let said = String::from_utf8_lossy(&output.stderr);
+    // cat was asked for files of these names, which there are not.
+    assert!(said.contains("the command ended with exit status: 1"), "{said}");
+    assert!(!folder.path().join("started").exists(), "{said}");
+}

@@ -203,6 +203,24 @@ fn the_header_comes_within_a_second_even_where_no_source_is_known() {
 }
 
 #[test]
+fn what_a_client_sends_changes_nothing_of_what_it_gets() {
+    use std::io::{Read, Write};
+    let folder = folder();
+    let capture = packets(1, 500, 1_700_000_000_000_000, 1000);
+    let path = file(&folder, "a.pcap", &pcap(&capture));
+    let hub = Hub::start(&["serve", path.to_str().unwrap(), "--listen", "127.0.0.1:0"], 1);
+    for said in
+        [&b"GET /etc/passwd HTTP/1.1\r\n\r\n"[..], b"exec:touch /tmp/x\n", &pcap(&capture), &[0; 1 << 16]]
+    {
+        let mut client = connect(hub.client());
+        client.write_all(said).unwrap();
+        let mut got = Vec::new();
+        client.read_to_end(&mut got).unwrap();
+        assert_eq!(read_pcap(&got), capture);
+    }
+}
+
+#[test]
 fn a_file_where_a_unix_socket_is_to_be_is_said_to_be_in_the_way() {
     let folder = folder();
     let path = file(&folder, "notes.txt", b"mine");

@@ -364,3 +364,34 @@ const BLOCK_HEADER: usize = 48;
 /// tpacket3_hdr and tpacket2_hdr, in octets; sockaddr_ll follows.
 const V3_HEADER: usize = 48;
 const V2_HEADER: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The header of a packet that has `length` octets from `at` on.
+    fn record(frame: usize, (length_at, place_at): (usize, usize), length: u32, at: u16) -> Vec<u8> {
+        let mut record = vec![0; frame];
+        record[length_at..length_at + 4].copy_from_slice(&length.to_ne_bytes());
+        record[place_at..place_at + 2].copy_from_slice(&at.to_ne_bytes());
+        record
+    }
+
+    #[test]
+    fn a_packet_is_read_inside_its_record_or_not_at_all() {
+        for (read, places) in [
+            (frame_v3 as fn(&[u8]) -> Option<Frame<'_>>, (12, 24)),
+            (frame_v2 as fn(&[u8]) -> Option<Frame<'_>>, (8, 12)),
+        ] {
+            assert_eq!(read(&record(256, places, 100, 156)).unwrap().octets.len(), 100);
+            for (length, at) in [(101, 156), (100, 157), (u32::MAX, 0), (u32::MAX, u16::MAX), (1, u16::MAX)] {
+                assert!(read(&record(256, places, length, at)).is_none(), "{length} octets at {at}");
+            }
+            // A record that is cut anywhere has nothing of what lies behind it.
+            for length in 0..256 {
+                let whole = record(256, places, 100, 156);
+                assert!(read(&whole[..length]).is_none(), "{length}");
+            }
+        }
+    }
+}
