@@ -210,6 +210,7 @@ impl Hub {
             large: Allowance::new(plan.limits.large_octets()),
             interfaces,
             events: events.clone(),
+            books: books.clone(),
             clock,
             max_producers: plan.limits.max_producers,
             producer_silence: plan.limits.producer_silence,
@@ -313,7 +314,7 @@ impl Hub {
         if roster.has_live_source() && !path.is_counted_out() {
             path.last_words(&mut messages, &mut errors).await;
         }
-        drop(messages);
+        path.take_rest(messages);
         tokio::select! {
             () = path.finish(&outer, deadline) => {}
             () = pulse.answer() => {}
@@ -403,7 +404,7 @@ async fn next(messages: &mut mpsc::Receiver<Message>, outer: &Shutdown, pulse: &
 
 fn octets_of(message: &Message) -> usize {
     match message {
-        Message::Packets { decoded, .. } => decoded.batch.buffer.len(),
+        Message::Packets { parcel, .. } => parcel.decoded().batch.buffer.len(),
         _ => 0,
     }
 }

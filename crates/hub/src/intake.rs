@@ -19,8 +19,10 @@ use crate::clock::Clock;
 use crate::event::Events;
 use crate::framing::Decoded;
 use crate::gate::Gate;
+use crate::parcel::Parcel;
 use crate::plan::SourceSpec;
 use crate::shutdown::Shutdown;
+use crate::stats::Books;
 
 /// What the hub hears from its sources. Boxed parts keep it small.
 pub enum Message {
@@ -42,7 +44,7 @@ pub enum Message {
         /// Which stream.
         stream: u64,
         /// The packets, and what was lost or odd.
-        decoded: Box<Decoded>,
+        parcel: Box<Parcel>,
         /// When they were read.
         arrival: Monotonic,
         /// What they are charged; given back when it is dropped.
@@ -88,6 +90,8 @@ pub struct Shared {
     pub interfaces: Interfaces,
     /// Where to say what happens.
     pub events: Events,
+    /// Where packets are counted that the hub does not take.
+    pub books: Books,
     /// The hub's clock.
     pub clock: Clock,
     /// Streams of one listening source.
@@ -139,6 +143,11 @@ impl Intake {
     /// What is kept.
     pub fn shaper(&self) -> MutexGuard<'_, Shaper> {
         self.shaper.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was read, on its way to the hub.
+    pub fn parcel(&self, decoded: Decoded) -> Parcel {
+        Parcel::new(decoded, self.source, self.shared.books.clone())
     }
 
     /// Hands a message to the hub; that it no longer listens is found by its shutdown.

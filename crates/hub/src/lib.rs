@@ -36,6 +36,7 @@ pub mod plan;
 pub mod tls;
 pub mod filter;
 pub mod source;
+pub mod parcel;
 pub mod intake;
 pub mod reading;
 pub mod ingest;

@@ -182,11 +182,12 @@ impl Path {
                     self.outlets.iter().for_each(|outlet| outlet.feed.expect_linktype(linktype));
                 }
             }
-            Message::Packets { source, stream, decoded, arrival, ticket } => {
-                let packets = decoded.batch.packets.len() as u64;
+            Message::Packets { source, stream, parcel, arrival, ticket } => {
                 if !self.members.contains_key(&source) {
                     return None;
                 }
+                let decoded = parcel.unpack();
+                let packets = decoded.batch.packets.len() as u64;
                 self.books.source(source, |counts| {
                     counts.decoded += packets + decoded.filtered + decoded.dropped.total();
                     counts.filtered += decoded.filtered;
@@ -346,6 +347,17 @@ impl Path {
             match tokio::time::timeout_at(limit, messages.recv()).await {
                 Ok(Some(message)) => drop(self.take(message, errors)),
                 _ => return,
+            }
+        }
+    }
+
+    /// What was read before the hub was told to end, and had not come to its turn. What comes later, or ends
+    /// now, does not matter any more.
+    pub fn take_rest(&mut self, mut messages: mpsc::Receiver<Message>) {
+        messages.close();
+        while let Ok(message) = messages.try_recv() {
+            if matches!(message, Message::Opened { .. } | Message::Packets { .. }) {
+                self.take(message, &mut Vec::new());
             }
         }
     }

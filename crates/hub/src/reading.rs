@@ -22,6 +22,7 @@ use crate::clock::wall_clock;
 use crate::event::Event;
 use crate::framing::{Decoded, Framing, decoder_options};
 use crate::intake::{Intake, Message};
+use crate::parcel::Parcel;
 use crate::presence::Presence;
 use crate::shutdown::Phase;
 use crate::source::{self, Captured, Habit, PacketReader};
@@ -237,7 +238,7 @@ impl Reading {
             Verdict::Fine(held_back) => decoded.dropped.add(DropReason::Circle, held_back),
             Verdict::Circle => {
                 self.shape(&mut decoded);
-                self.pass_on(decoded).await?;
+                self.pass_on(self.intake.parcel(decoded)).await?;
                 return Err(End::Circle);
             }
         }
@@ -245,9 +246,10 @@ impl Reading {
             self.intake.repeat().saw(&decoded.batch);
         }
         self.shape(&mut decoded);
+        let parcel = self.intake.parcel(decoded);
         match self.pacer.is_some() {
-            true => self.paced(decoded).await?,
-            false => self.pass_on(decoded).await?,
+            true => self.paced(parcel).await?,
+            false => self.pass_on(parcel).await?,
         }
         if self.intake.is_done() { Err(End::Unwanted) } else { Ok(()) }
     }
@@ -269,28 +271,23 @@ impl Reading {
     }
 
     /// Passes packets on when they are due.
-    async fn paced(&mut self, mut decoded: Decoded) -> Progress {
+    async fn paced(&mut self, mut parcel: Parcel) -> Progress {
         self.admitted().await?;
         let (clock, shutdown) = (self.intake.shared.clock, self.intake.shutdown.clone());
-        let batch = std::mem::take(&mut decoded.batch);
-        let large = decoded.large.take();
-        self.pass_on(decoded).await?;
-        let mut start = 0;
-        for (index, packet) in batch.packets.iter().enumerate() {
-            let Some(pacer) = &mut self.pacer else { break };
+        self.pass_on(parcel.up_to(0)).await?;
+        let mut index = 0;
+        while let (Some(packet), Some(pacer)) = (parcel.decoded().batch.packets.get(index), &mut self.pacer) {
             let due = pacer.due(packet.timestamp, packet.caplen, clock.now());
-            if due <= clock.now() {
-                continue;
+            if due > clock.now() {
+                self.pass_on(parcel.up_to(index)).await?;
+                tokio::select! {
+                    () = tokio::time::sleep_until(clock.instant(due)) => {}
+                    () = shutdown.reached(Phase::Draining) => return Err(End::Unwanted),
+                }
             }
-            self.pass_on(Decoded { batch: batch.part(start..index), ..Decoded::default() }).await?;
-            start = index;
-            tokio::select! {
-                () = tokio::time::sleep_until(clock.instant(due)) => {}
-                () = shutdown.reached(Phase::Draining) => return Err(End::Unwanted),
-            }
+            index += 1;
         }
-        let batch = batch.part(start..batch.packets.len());
-        self.pass_on(Decoded { batch, large, ..Decoded::default() }).await
+        self.pass_on(parcel.rest()).await
     }
 
     /// Returns once somebody is there to read.
@@ -304,7 +301,8 @@ impl Reading {
         Ok(())
     }
 
-    async fn pass_on(&mut self, mut decoded: Decoded) -> Progress {
+    async fn pass_on(&mut self, mut parcel: Parcel) -> Progress {
+        let decoded = parcel.decoded();
         let counts = decoded.dropped.total() + decoded.anomalies.total() + decoded.filtered;
         if decoded.batch.is_empty() && counts == 0 {
             return Ok(());
@@ -314,6 +312,7 @@ impl Reading {
             return Err(End::Unwanted);
         }
         self.admitted().await?;
+        let decoded = parcel.decoded_mut();
         self.intake.shaper().alter(&mut decoded.batch, wall_clock());
         if let Some(filters) = self.filters.present() {
             filters.mark(&mut decoded.batch);
@@ -337,7 +336,7 @@ impl Reading {
         let message = Message::Packets {
             source: self.intake.source,
             stream: self.stream,
-            decoded: Box::new(decoded),
+            parcel: Box::new(parcel),
             arrival: shared.clock.now(),
             ticket,
         };

@@ -1,0 +1,65 @@
+//! What a hub says of packets that it had read when it was told to stop.
+
+#![allow(clippy::unwrap_used, reason = "a test fails where it unwraps")]
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pcaphub::endpoint::Endpoint;
+use pcaphub::event::Events;
+use pcaphub::opener::System;
+use pcaphub::plan::Plan;
+use pcaphub::shutdown::{Phase, shutdown};
+use pcaphub::{hub, sink, source};
+
+/// A capture of so many packets of one octet, a second apart.
+fn pcap(packets: u32) -> Vec<u8> {
+    let words = |words: &[u32]| words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>();
+    let mut octets = words(&[0xa1b2_c3d4, 0x0004_0002, 0, 0, 65_535, 1]);
+    for second in 0..packets {
+        octets.extend(words(&[second, 0, 1, 1]));
+        octets.push(b'x');
+    }
+    octets
+}
+
+#[test]
+fn what_waits_for_its_turn_when_the_hub_is_told_to_stop_is_delivered() {
+    let folder = tempfile::tempdir().unwrap();
+    let fifo = folder.path().join("in.pcap");
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let endpoint = |text: &str| Endpoint::parse(text).unwrap();
+    let plan = Plan {
+        sources: vec![source::spec(endpoint(&format!("file:{}", fifo.display()))).unwrap()],
+        sinks: vec![sink::spec(endpoint("null:")).unwrap()],
+        ..Plan::default()
+    };
+    let (trigger, told) = shutdown();
+    let events = Events::default();
+    // One thread for all but the reading: while the test has it, the hub does not come to its turn.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let outcome = runtime.block_on(async {
+        // Open on both sides, so that nobody waits for the other.
+        let mut writer = std::fs::File::options().read(true).write(true).open(&fifo).unwrap();
+        let hub = hub::open(plan, Arc::new(System), events.clone(), told).unwrap();
+        let books = hub.books();
+        let running = tokio::spawn(hub.run());
+        let opened = || events.counts().contains(&("source_opened", 1));
+        std::io::Write::write_all(&mut writer, &pcap(0)).unwrap();
+        while books.report().clients == 0 || !opened() {
+            tokio::task::yield_now().await;
+        }
+        std::io::Write::write_all(&mut writer, &pcap(100)[24..]).unwrap();
+        drop(writer);
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !events.counts().contains(&("source_ended", 1)) {
+            assert!(Instant::now() < deadline, "{:?}", events.counts());
+            std::thread::yield_now();
+        }
+        trigger.advance(Phase::Draining);
+        running.await.unwrap()
+    });
+    assert_eq!(outcome.errors, Vec::<String>::new());
+    assert!(outcome.report.closes());
+    assert_eq!((outcome.report.decoded(), outcome.report.delivered()), (100, 100));
+}
