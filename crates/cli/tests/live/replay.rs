@@ -105,6 +105,7 @@ fn what_is_over_the_mtu_is_counted_or_cut() {
         "{counts}"
     );
     assert_eq!(departed["dropped"]["too_short"], 1);
+    assert_eq!(departed["delivered_octets"], capture[2].octets.len());
     assert_eq!(next_packet(&mut client).octets, capture[2].octets);
 
     let counts = replay(&network, &[path, "va", "--oversize", "segment"]);

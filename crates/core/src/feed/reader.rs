@@ -93,7 +93,7 @@ pub struct SubscriberSnapshot {
     pub offered: u64,
     /// Packets that the system accepted on its behalf.
     pub delivered: u64,
-    /// Octets of these.
+    /// Octets that the system accepted: of a stream with its headers, of an interface those of its frames.
     pub delivered_octets: u64,
     /// Packets waiting in the ring or in its writer's hands.
     pub queued: u64,

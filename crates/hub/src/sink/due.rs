@@ -25,6 +25,8 @@ pub(super) struct Due {
     /// Packets of the chunk that are among them, lost ones included.
     packets: u64,
     delivered: u64,
+    /// Octets of frames that the interface took.
+    delivered_octets: usize,
     dropped: DropCounts,
     /// What super-packets were cut into, and the part cut last.
     segments: Vec<u8>,
@@ -65,6 +67,14 @@ impl Fitting {
     }
 }
 
+impl Frame {
+    fn octets(&self) -> usize {
+        match &self.place {
+            Place::Chunk(range) | Place::Segments(range) => range.len(),
+        }
+    }
+}
+
 impl Due {
     /// Adds a packet, which is at `packet` of `chunk`.
     pub(super) fn add(&mut self, chunk: &[u8], packet: Range<usize>, origlen: u32, fitting: Fitting) {
@@ -75,8 +85,13 @@ impl Due {
 
     /// The same packets from frame `from` on, for an interface whose MTU has changed.
     pub(super) fn refitted(self, chunk: &[u8], from: usize, fitting: Fitting) -> Due {
-        let mut due =
-            Due { packets: self.packets, delivered: self.delivered, dropped: self.dropped, ..Due::default() };
+        let mut due = Due {
+            packets: self.packets,
+            delivered: self.delivered,
+            delivered_octets: self.delivered_octets,
+            dropped: self.dropped,
+            ..Due::default()
+        };
         let mut lost = false;
         for frame in self.frames.get(from..).unwrap_or_default() {
             if !lost {
@@ -173,6 +188,7 @@ impl Due {
     pub(super) fn took(&mut self, frames: Range<usize>) {
         let frames = self.frames.get(frames).unwrap_or_default();
         self.delivered += frames.iter().filter(|frame| frame.piece.last).count() as u64;
+        self.delivered_octets += frames.iter().map(Frame::octets).sum::<usize>();
     }
 
     /// The interface does not take this frame: its packet is lost. Returns the first frame of the next one.
@@ -188,11 +204,17 @@ impl Due {
         (self.delivered, &self.dropped)
     }
 
+    /// Octets of the frames that were taken so far.
+    pub(super) fn delivered_octets(&self) -> usize {
+        self.delivered_octets
+    }
+
     /// Forgets all, and keeps its memory.
     pub(super) fn clear(&mut self) {
         self.frames.clear();
         self.segments.clear();
-        (self.packets, self.delivered, self.dropped) = (0, 0, DropCounts::default());
+        (self.packets, self.delivered, self.delivered_octets) = (0, 0, 0);
+        self.dropped = DropCounts::default();
     }
 }
 
@@ -285,6 +307,20 @@ mod tests {
         assert_eq!(due.counts().0, 1);
         assert_eq!(due.refused(3, DropReason::OverMtu), 4);
         assert_eq!((due.counts().0, due.counts().1.total()), (1, 1));
+    }
+
+    #[test]
+    fn the_octets_of_frames_that_were_taken_are_counted_and_no_others() {
+        let packets = [tcp(b"", 100), tcp(b"", 3000), tcp(b"", 200)];
+        let (chunk, mut due) = due(&packets, fitting(1500, Oversize::Drop));
+        assert_eq!((due.len(), due.delivered_octets()), (2, 0));
+        due.took(0..1);
+        assert_eq!(due.delivered_octets(), 154);
+        let mut due = due.refitted(&chunk, 1, fitting(1000, Oversize::Drop));
+        due.took(0..1);
+        assert_eq!(due.delivered_octets(), 154 + 254);
+        due.clear();
+        assert_eq!(due.delivered_octets(), 0);
     }
 
     #[test]

@@ -174,7 +174,8 @@ impl Sending {
             }
             while let Some(chunk) = hand.pop_front() {
                 match self.send_chunk(&chunk) {
-                    Ok(Ok(())) => self.subscriber.confirm(1, chunk.octets.len()),
+                    // Its octets were counted as they went.
+                    Ok(Ok(())) => self.subscriber.confirm(1, 0),
                     Ok(Err(Stopped)) => return Ok(()),
                     Err(error) => return Err(format!("{}: cannot send: {error}", self.spec.name)),
                 }
@@ -254,6 +255,7 @@ impl Sending {
             self.subscriber.lose_part(reason, packets);
         }
         self.subscriber.confirm_part(delivered);
+        self.subscriber.confirm(0, due.delivered_octets());
         due.clear();
         self.due = due;
         halted
