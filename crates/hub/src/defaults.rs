@@ -14,6 +14,7 @@ use pcaphub_core::pace::Pace;
 use pcaphub_core::shape::Shape;
 
 use crate::endpoint::{Endpoint, Scheme};
+use crate::event::Onto;
 use crate::framing;
 use crate::limits::Limits;
 use crate::plan::{self, Plan, Reconnect, SinkSpec, SourceSpec};
@@ -25,6 +26,7 @@ use crate::source::{self, Habit, SourceKind};
 #[derive(Debug, Clone)]
 pub(crate) struct FeedKey {
     pub(crate) name: Arc<str>,
+    pub(crate) onto: Onto,
     format: Format,
     linktype: Option<LinkType>,
     on_slow: OnSlow,
@@ -39,7 +41,7 @@ pub(crate) struct FeedKey {
 impl PartialEq for FeedKey {
     fn eq(&self, other: &Self) -> bool {
         let parts = |key: &FeedKey| {
-            let kept = (key.addresses, key.filter, key.shape, key.pace);
+            let kept = (key.onto, key.addresses, key.filter, key.shape, key.pace);
             (key.format, key.linktype, key.on_slow, key.history, key.dedup, kept)
         };
         parts(self) == parts(other)
@@ -56,6 +58,7 @@ impl FeedKey {
     ) -> Self {
         FeedKey {
             name: spec.name.clone(),
+            onto: if spec.endpoint.scheme == Scheme::If { Onto::Interface } else { Onto::Stream },
             format: format_of(spec, sources).or(own).unwrap_or(Format::Pcap),
             linktype: spec.linktype,
             on_slow: spec.on_slow.unwrap_or(rule.default),

@@ -62,7 +62,7 @@ impl Feeds {
         let feed = Feed::new(options, self.interfaces.clone());
         let ring = feed.ring().clone();
         self.books.add_ring(ring.clone());
-        path.add_outlet(Outlet::new(key.name.clone(), feed, key.pace));
+        path.add_outlet(Outlet::new(key.name.clone(), key.onto, feed, key.pace));
         self.feeds.push(FedFrom { id, key, ring, retired: false, readers: Vec::new() });
         id
     }

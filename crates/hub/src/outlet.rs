@@ -11,11 +11,14 @@ use pcaphub_core::stats::DropReason;
 use pcaphub_core::time::Monotonic;
 
 use crate::clock::wall_clock;
+use crate::event::Onto;
 
 /// A feed, and what is due to it later.
 pub struct Outlet {
     /// What it is called: the first sink that reads from it.
     pub name: Arc<str>,
+    /// What that puts them on.
+    pub onto: Onto,
     /// Where packets go.
     pub feed: Feed,
     queue: Option<Queue>,
@@ -42,11 +45,11 @@ const AHEAD: usize = 2 << 20;
 
 impl Outlet {
     /// A feed whose packets go at a pace, or as they come.
-    pub fn new(name: Arc<str>, feed: Feed, pace: Option<Pace>) -> Self {
+    pub fn new(name: Arc<str>, onto: Onto, feed: Feed, pace: Option<Pace>) -> Self {
         let pace = pace.filter(|pace| *pace != Pace::Max);
         let queue =
             pace.map(|pace| Queue { pacer: Pacer::new(pace), runs: VecDeque::new(), octets: 0, due: None });
-        Outlet { name, feed, queue }
+        Outlet { name, onto, feed, queue }
     }
 
     /// Takes over a run of packets of a batch.

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::defaults::merge_config;
-use crate::event::{Event, Events};
+use crate::event::{Event, Events, Mismatch};
 use crate::ingest::LAST_WORDS;
 use crate::intake::{Message, Ticket};
 use crate::outlet::Outlet;
@@ -287,11 +287,9 @@ impl Path {
         let now = self.clock.now();
         for outlet in &mut self.outlets {
             outlet.flush(now);
-            if let Some(other) = outlet.feed.take_mismatch() {
-                let linktype = outlet.feed.ring().linktype();
-                let has: &(dyn std::fmt::Display + Sync) =
-                    linktype.as_ref().map_or(&"no packets", |linktype| linktype);
-                self.events.emit(Event::LinkTypeMismatch { sink: &outlet.name, has, other });
+            while let Some(other) = outlet.feed.take_mismatch() {
+                let mismatch = Mismatch { onto: outlet.onto, has: outlet.feed.ring().linktype(), other };
+                self.events.emit(Event::LinkTypeMismatch { sink: &outlet.name, mismatch });
             }
         }
         let early = self.merge.counts().released_early;

@@ -365,6 +365,7 @@ impl Roster {
         let numbers = self.sources.iter().filter_map(|source| source.parts.first());
         let numbers = numbers.map(|(number, _)| *number);
         self.replay.then(|| Replay {
+            name: key.name.clone(),
             sources: numbers.zip(self.plan.sources.iter().cloned()).collect(),
             feed: key.options_private(&self.limits),
             order: self.plan.order.unwrap_or(Order::Time),
@@ -376,6 +377,7 @@ impl Roster {
             books: self.books.clone(),
             shutdown: self.sinks_shutdown.clone(),
             client_timeout: self.limits.client_timeout,
+            mismatched: Mutex::default(),
             filters: self.filters.borrow().clone(),
         })
     }

@@ -160,7 +160,12 @@ fn a_pcap_stream_keeps_its_one_linktype_and_counts_what_it_drops() {
     assert_eq!(read_record(&mut client), capture[1]);
     let counts = hub.counts();
     assert_eq!(counts["subscribers"][0]["dropped"]["linktype_mismatch"], 1);
-    hub.stop();
+    second.write_all(&record(&raw)).unwrap();
+    wait_until("another is dropped", || hub.counts()["subscribers"][0]["dropped"]["linktype_mismatch"] == 2);
+    hub.signal(rustix::process::Signal::INT);
+    hub.ended();
+    let lines = hub.said().iter().filter(|line| line.contains("cannot be in a pcap stream")).count();
+    assert_eq!(lines, 1, "{:?}", hub.said());
 }
 
 #[test]

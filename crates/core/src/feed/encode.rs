@@ -17,6 +17,7 @@ use crate::batch::{Batch, Verbatim};
 use crate::buffer::Pool;
 use crate::convert::{self, Addresses, Converted};
 use crate::dedup::Dedup;
+use crate::filter::MAX_LINKTYPES;
 use crate::format::Format;
 use crate::interface::{Interface, InterfaceId, Interfaces};
 use crate::linktype::LinkType;
@@ -78,7 +79,9 @@ pub struct Feed {
     announce: u32,
     by_interface: Vec<(InterfaceId, u64)>,
     dropped: DropCounts,
-    mismatched: Option<LinkType>,
+    /// Linktypes that it had to drop packets of, and how many of them were told.
+    mismatched: Vec<LinkType>,
+    told: usize,
     addresses: Addresses,
     filter: Option<u32>,
     /// The filter before that, for packets that were marked when it was the one.
@@ -114,7 +117,8 @@ impl Feed {
             announce: 0,
             by_interface: Vec::new(),
             dropped: DropCounts::default(),
-            mismatched: None,
+            mismatched: Vec::new(),
+            told: 0,
             addresses: options.addresses,
             filter: options.filter,
             earlier: None,
@@ -139,9 +143,12 @@ impl Feed {
         self.ring.set_linktype(linktype);
     }
 
-    /// A linktype that this feed had to drop packets of, told once.
+    /// A linktype that this feed had to drop packets of; each is told once, of the first
+    /// [`MAX_LINKTYPES`].
     pub fn take_mismatch(&mut self) -> Option<LinkType> {
-        self.mismatched.take()
+        let linktype = self.mismatched.get(self.told).copied()?;
+        self.told += 1;
+        Some(linktype)
     }
 
     /// Whether its packets get the time at which they are pushed.
@@ -323,7 +330,7 @@ impl Feed {
             false => match self.converted(linktype, packet, octets) {
                 None => {
                     self.dropped.add(DropReason::LinkTypeMismatch, 1);
-                    self.mismatched = Some(linktype);
+                    self.mismatch(linktype);
                     return;
                 }
                 converted => converted,
@@ -347,6 +354,12 @@ impl Feed {
     fn converted<'a>(&self, linktype: LinkType, packet: &Packet, octets: &'a [u8]) -> Option<Converted<'a>> {
         let wanted = self.linktype == Some(LinkType::ETHERNET);
         convert::to_ethernet(linktype, octets, packet.origlen, &self.addresses).filter(|_| wanted)
+    }
+
+    fn mismatch(&mut self, linktype: LinkType) {
+        if self.mismatched.len() < MAX_LINKTYPES && !self.mismatched.contains(&linktype) {
+            self.mismatched.push(linktype);
+        }
     }
 
     fn write_converted(

@@ -6,6 +6,8 @@ use std::fmt;
 
 use pcaphub_core::linktype::LinkType;
 
+use super::mismatch::Mismatch;
+
 /// Something worth a line.
 #[allow(missing_docs, reason = "each variant's line says what it is")]
 pub enum Event<'a> {
@@ -32,7 +34,7 @@ pub enum Event<'a> {
     RecordingRecovered { sink: &'a str, file: &'a str, packets: u64, cut: u64 },
     RecordingLeft { sink: &'a str, file: &'a str, why: &'a (dyn fmt::Display + Sync) },
     RecordingShared { sink: &'a str },
-    LinkTypeMismatch { sink: &'a str, has: &'a (dyn fmt::Display + Sync), other: LinkType },
+    LinkTypeMismatch { sink: &'a str, mismatch: Mismatch },
     EarlyRelease { packets: u64 },
     InterfaceLimit { source: &'a str },
     InterfaceDown { source: &'a str },

@@ -100,12 +100,9 @@ impl Event<'_> {
                 "{}: others may write there, and rename or remove recordings; chmod go-w it",
                 safe(sink)
             ),
-            Event::LinkTypeMismatch { sink, has, other } => log!(
-                error,
-                "sink {}: packets of {other} cannot be in a pcap stream of {} and are dropped; --format pcapng carries both",
-                safe(sink),
-                shown(has)
-            ),
+            Event::LinkTypeMismatch { sink, mismatch } => {
+                log!(error, "sink {}: {mismatch}", safe(sink));
+            }
             Event::InterfaceLimit { source } => log!(
                 error,
                 "source {}: it has more interfaces than the hub keeps of one source, or of all (--max-memory); \

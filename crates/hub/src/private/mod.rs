@@ -23,6 +23,7 @@ use pcaphub_core::buffer::Pool;
 use pcaphub_core::feed::{Announcements, Ending, Feed, FeedOptions, Start, Subscriber, SubscriberSnapshot};
 use pcaphub_core::filter::Filters;
 use pcaphub_core::interface::Interfaces;
+use pcaphub_core::linktype::LinkType;
 use pcaphub_core::merge::Order;
 use socket2::SockRef;
 use tokio::task::JoinSet;
@@ -31,7 +32,7 @@ use crate::allowance::Allowance;
 use crate::clients::Place;
 use crate::clock::Clock;
 use crate::codec;
-use crate::event::{Event, Events};
+use crate::event::{Event, Events, Mismatch, Onto};
 use crate::framing;
 use crate::limits::Limits;
 use crate::opener::Opener;
@@ -73,6 +74,8 @@ const POOLED: usize = 16 << 20;
 
 /// Files that are replayed to each client.
 pub struct Replay {
+    /// What serves them: a sink.
+    pub name: Arc<str>,
     /// The files, in the order given, each with its number in the books.
     pub sources: Vec<(usize, SourceSpec)>,
     /// How a client's feed is made.
@@ -97,6 +100,8 @@ pub struct Replay {
     pub filters: Filters,
     /// When a client that acknowledges nothing is dead.
     pub client_timeout: Duration,
+    /// Linktypes of which it was told that packets are dropped.
+    pub mismatched: Mutex<Vec<LinkType>>,
 }
 
 /// What the next client of a listener is served: the files from their beginning, or, where there is nothing
@@ -216,7 +221,7 @@ impl Replay {
         }
         let counts = pen.subscriber().snapshot();
         drop(pen);
-        self.retire(name, &mut feed);
+        self.retire(&mut feed);
         (left, counts)
     }
 
@@ -255,7 +260,7 @@ impl Replay {
                 Err(error) => Left::Peer(error),
             }
         });
-        self.retire(name, &mut feed);
+        self.retire(&mut feed);
         left
     }
 
@@ -277,12 +282,16 @@ impl Replay {
         (feed, pen)
     }
 
-    fn retire(&self, name: &str, feed: &mut Feed) {
+    fn retire(&self, feed: &mut Feed) {
         self.books.retire_ring(feed.ring());
-        if let Some(other) = feed.take_mismatch() {
-            let has = feed.ring().linktype();
-            let has: &(dyn std::fmt::Display + Sync) = has.as_ref().map_or(&"nothing", |linktype| linktype);
-            self.events.emit(Event::LinkTypeMismatch { sink: name, has, other });
+        let mut told = self.mismatched.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some(other) = feed.take_mismatch() {
+            // The same files have the same linktypes for every client.
+            if !told.contains(&other) {
+                told.push(other);
+                let mismatch = Mismatch { onto: Onto::Stream, has: feed.ring().linktype(), other };
+                self.events.emit(Event::LinkTypeMismatch { sink: &self.name, mismatch });
+            }
         }
     }
 }
