@@ -322,8 +322,12 @@ fn sink_filters(plan: &Plan) -> Result<Vec<Filter>, PlanError> {
     let mut filters: Vec<Filter> = Vec::new();
     for spec in &plan.sinks {
         let Some(text) = &spec.filter else { continue };
-        if !filters.iter().any(|filter| filter.text() == text) {
-            filters.push(filter::compiled(&spec.name, text)?);
+        match filters.iter_mut().find(|filter| filter.text() == text) {
+            Some(known) => *known = known.clone().of(format!("{}, sink {}", known.whose(), spec.name)),
+            None => {
+                let filter = filter::compiled(&spec.name, text)?;
+                filters.push(filter.of(format!("sink {}", spec.name)));
+            }
         }
     }
     Ok(filters)
@@ -332,7 +336,7 @@ fn sink_filters(plan: &Plan) -> Result<Vec<Filter>, PlanError> {
 /// The filter of a source, alone.
 fn source_filter(spec: &SourceSpec) -> Result<Filters, PlanError> {
     let filter = spec.filter.as_ref().map(|text| filter::compiled(&spec.name, text)).transpose()?;
-    Ok(filter.into_iter().collect())
+    Ok(filter.into_iter().map(|filter| filter.of(format!("source {}", spec.name))).collect())
 }
 
 fn unusable(name: &str) -> PlanError {

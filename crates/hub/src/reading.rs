@@ -7,7 +7,7 @@ use std::fmt;
 use std::io::Read;
 use std::sync::Arc;
 
-use pcaphub_core::filter::{CompileError, Filters, Marker};
+use pcaphub_core::filter::{Filters, Marker, Unfit};
 use pcaphub_core::format::Format;
 use pcaphub_core::interface::Interfaces;
 use pcaphub_core::linktype::LinkType;
@@ -258,16 +258,11 @@ impl Reading {
     fn shape(&mut self, decoded: &mut Decoded) {
         if let Some(filter) = self.own_filter.present() {
             decoded.filtered += filter.keep(&mut decoded.batch);
-            let error = filter.take_error();
-            self.unfit(error);
+            while let Some(unfit) = filter.take_error() {
+                tell_unfit(&self.intake, &self.name, &unfit);
+            }
         }
         decoded.filtered += self.intake.shaper().choose(&mut decoded.batch);
-    }
-
-    fn unfit(&self, error: Option<Arc<CompileError>>) {
-        if let Some(error) = error {
-            self.intake.shared.events.emit(Event::FilterUnfit { source: &self.name, why: &error });
-        }
     }
 
     /// Passes packets on when they are due.
@@ -316,8 +311,9 @@ impl Reading {
         self.intake.shaper().alter(&mut decoded.batch, wall_clock());
         if let Some(filters) = self.filters.present() {
             filters.mark(&mut decoded.batch);
-            let error = filters.take_error();
-            self.unfit(error);
+            while let Some(unfit) = filters.take_error() {
+                tell_unfit(&self.intake, &self.name, &unfit);
+            }
         }
         let shared = &self.intake.shared;
         if decoded.dropped.of(DropReason::InterfaceLimit) > 0
@@ -342,6 +338,11 @@ impl Reading {
         };
         shared.queue.send(message).await.map_err(|_| End::Unwanted)
     }
+}
+
+fn tell_unfit(intake: &Intake, source: &str, Unfit { filter, why }: &Unfit) {
+    let event = Event::FilterUnfit { whose: filter.whose(), filter: filter.text(), source, why };
+    intake.shared.events.emit(event);
 }
 
 /// Filters that may change, as one stream runs them.

@@ -378,6 +378,7 @@ impl Roster {
             shutdown: self.sinks_shutdown.clone(),
             client_timeout: self.limits.client_timeout,
             mismatched: Mutex::default(),
+            own_filters: self.sources.iter().map(|source| source.filter.borrow().clone()).collect(),
             filters: self.filters.borrow().clone(),
         })
     }

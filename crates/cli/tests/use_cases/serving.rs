@@ -230,3 +230,27 @@ fn a_file_where_a_unix_socket_is_to_be_is_said_to_be_in_the_way() {
     assert!(said.contains("what is there is no socket, and stays: take it away"), "{said}");
     assert_eq!(std::fs::read(&path).unwrap(), b"mine");
 }
+
+#[test]
+fn a_filter_that_means_nothing_for_the_packets_is_told_once_with_its_listener() {
+    let folder = folder();
+    let bare = Packet { micros: 1_700_000_000_000_000, octets: datagram(2, 1, 60)[14..].to_vec() };
+    let path = file(&folder, "raw.pcap", &[header(101), record(&bare)].concat());
+    for order in [&[][..], &["--on-slow", "drop", "--history", "1MiB"]] {
+        let arguments = ["serve", path.to_str().unwrap(), "--listen", "127.0.0.1:0"];
+        let filter = ["--opt", "filter=ether host 02:00:00:00:00:01", "--opt", "name=plant"];
+        let mut hub = Hub::start(&[&arguments, &filter[..], order].concat(), 1);
+        let address = hub.client();
+        let clients = if order.is_empty() { 3 } else { 1 };
+        for _ in 0..clients {
+            assert_eq!(read_all(address).len(), 24);
+        }
+        hub.signal(rustix::process::Signal::INT);
+        hub.ended();
+        let told: Vec<_> = hub.said().iter().filter(|line| line.contains("cannot be used")).collect();
+        assert!(
+            told.len() == 1 && told[0].contains("sink plant: the filter `ether host 02:00:00:00:00:01`"),
+            "{told:?}"
+        );
+    }
+}

@@ -1,7 +1,7 @@
 //! A filter as a user wrote it, with a program for each linktype that has been met.
 
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use super::compile::{Compile, CompileError};
 use super::program::Program;
@@ -16,6 +16,7 @@ use crate::linktype::LinkType;
 #[derive(Clone)]
 pub struct Filter {
     shared: Arc<Shared>,
+    whose: Arc<str>,
 }
 
 struct Shared {
@@ -24,6 +25,8 @@ struct Shared {
     compiler: Arc<dyn Compile>,
     /// At most [`MAX_LINKTYPES`]; nearly always one.
     compiled: RwLock<Vec<(LinkType, Compiled)>>,
+    /// Linktypes of which it was told that there is no program.
+    told: Mutex<Vec<LinkType>>,
 }
 
 type Compiled = Result<Arc<Program>, Arc<CompileError>>;
@@ -54,7 +57,8 @@ impl Filter {
         snaplen: u32,
         compiler: Arc<dyn Compile>,
     ) -> Result<Filter, Arc<CompileError>> {
-        let shared = Shared { text: text.into(), snaplen, compiler, compiled: RwLock::default() };
+        let (compiled, told) = (RwLock::default(), Mutex::default());
+        let shared = Shared { text: text.into(), snaplen, compiler, compiled, told };
         let result = shared.compile(LinkType::ETHERNET);
         if let Err(error) = &result {
             let elsewhere = |linktype: LinkType| shared.compile(linktype).is_ok();
@@ -65,7 +69,18 @@ impl Filter {
         }
         // Whatever it is, it is asked for again.
         let _ = shared.keep(LinkType::ETHERNET, result);
-        Ok(Filter { shared: Arc::new(shared) })
+        Ok(Filter { shared: Arc::new(shared), whose: "".into() })
+    }
+
+    /// The same as the filter of somebody, for people.
+    #[must_use]
+    pub fn of(self, whose: impl Into<Arc<str>>) -> Filter {
+        Filter { whose: whose.into(), ..self }
+    }
+
+    /// Whose it is, for people; empty where nobody said.
+    pub fn whose(&self) -> &str {
+        &self.whose
     }
 
     /// The expression, as it was written.
@@ -77,7 +92,8 @@ impl Filter {
     /// and kept. Where no packet of the linktype can match it is one that accepts none.
     ///
     /// # Errors
-    /// Why there is none; the same from the second time on, so that it can be told once.
+    /// Why there is none; the same from the second time on. [`first_tells`](Filter::first_tells) has it told
+    /// once.
     pub fn program(&self, linktype: LinkType) -> Result<Arc<Program>, Arc<CompileError>> {
         if let Some(compiled) = self.shared.known(linktype) {
             return compiled;
@@ -85,6 +101,16 @@ impl Filter {
         // Not under the lock: a name that resolves slowly holds nobody else.
         let result = self.shared.compile(linktype);
         self.shared.keep(linktype, result)
+    }
+
+    /// Whether nobody was told yet that it has no program for a linktype; whoever asks tells it.
+    pub fn first_tells(&self, linktype: LinkType) -> bool {
+        let mut told = self.shared.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = told.len() < MAX_LINKTYPES && !told.contains(&linktype);
+        if first {
+            told.push(linktype);
+        }
+        first
     }
 }
 

@@ -21,7 +21,16 @@ pub struct Marker {
     known: Vec<Arc<Interface>>,
     /// The programs of each linktype that was met, in the filters' order.
     programs: Vec<(LinkType, Programs)>,
-    error: Option<Arc<CompileError>>,
+    errors: Vec<Unfit>,
+}
+
+/// A filter that cannot be run for packets of a linktype, and why.
+#[derive(Debug, Clone)]
+pub struct Unfit {
+    /// Which one, and whose.
+    pub filter: Filter,
+    /// Why.
+    pub why: Arc<CompileError>,
 }
 
 /// `None` where the filter means nothing for the linktype: no packet matches.
@@ -34,12 +43,13 @@ impl Marker {
     /// `interfaces` is the hub's table, which knows the packets' linktypes.
     pub fn new(filters: Filters, interfaces: Interfaces) -> Self {
         let numbers = filters.numbers();
-        Marker { filters, numbers, interfaces, known: Vec::new(), programs: Vec::new(), error: None }
+        Marker { filters, numbers, interfaces, known: Vec::new(), programs: Vec::new(), errors: Vec::new() }
     }
 
-    /// Why a filter cannot be run for a linktype that was met; each is told once.
-    pub fn take_error(&mut self) -> Option<Arc<CompileError>> {
-        self.error.take()
+    /// A filter that cannot be run for a linktype that was met; each is told once, by one of all the markers
+    /// that run it.
+    pub fn take_error(&mut self) -> Option<Unfit> {
+        self.errors.pop()
     }
 
     /// Writes into a batch which of its packets match which filters. Nothing may be taken out of it
@@ -88,9 +98,16 @@ impl Marker {
     }
 
     fn meet(&mut self, linktype: LinkType) -> usize {
-        let compile =
-            |filter: &Filter| filter.program(linktype).map_err(|error| self.error = Some(error)).ok();
-        let programs = self.filters.iter().map(compile).collect();
+        let Marker { filters, errors, .. } = self;
+        let compile = |filter: &Filter| {
+            let refused = |why| {
+                if filter.first_tells(linktype) {
+                    errors.push(Unfit { filter: filter.clone(), why });
+                }
+            };
+            filter.program(linktype).map_err(refused).ok()
+        };
+        let programs = filters.iter().map(compile).collect();
         self.programs.push((linktype, programs));
         self.programs.len() - 1
     }
@@ -148,6 +165,7 @@ mod tests {
         let ids = [intern(LinkType::ETHERNET), intern(LinkType::RAW)].into_iter().flatten().collect();
         let filters =
             texts.iter().filter_map(|text| Filter::new(text.as_str(), 0, Arc::new(FirstOctet)).ok());
+        let filters = filters.map(|filter| filter.of("sink one"));
         (Marker::new(filters.collect(), interfaces), ids)
     }
 
@@ -187,9 +205,15 @@ mod tests {
         let mut batch = batch(ids[1]);
         marker.mark(&mut batch);
         assert!((0..100).all(|packet| !batch.is_marked(packet, 0)));
-        assert_eq!(marker.take_error().as_deref(), Some(&CompileError::UnknownLinkType(LinkType::RAW)));
+        let unfit = marker.take_error().unwrap();
+        assert_eq!((unfit.filter.text(), unfit.filter.whose()), ("3", "sink one"));
+        assert_eq!(*unfit.why, CompileError::UnknownLinkType(LinkType::RAW));
         marker.mark(&mut batch);
         assert!(marker.take_error().is_none());
+        // Of another stream, or for another client.
+        let mut other = Marker::new(marker.filters.clone(), marker.interfaces.clone());
+        other.mark(&mut batch);
+        assert!(other.take_error().is_none());
     }
 
     #[test]

@@ -20,6 +20,6 @@ mod tests;
 pub use compile::{Compile, CompileError};
 pub use expression::{Filter, MAX_LINKTYPES};
 pub use instruction::{Instruction, code};
-pub use mark::Marker;
+pub use mark::{Marker, Unfit};
 pub use program::{MAX_INSTRUCTIONS, Program, ProgramError, ProgramErrorKind};
 pub use set::Filters;

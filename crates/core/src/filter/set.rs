@@ -26,10 +26,13 @@ impl Filters {
                 continue;
             }
             let known = self.numbered.iter().find(|(_, known)| known.text() == filter.text());
-            numbered.push(known.cloned().unwrap_or_else(|| {
-                next = next.wrapping_add(1);
-                (next, filter)
-            }));
+            numbered.push(match known {
+                Some((number, known)) => (*number, known.clone().of(filter.whose())),
+                None => {
+                    next = next.wrapping_add(1);
+                    (next, filter)
+                }
+            });
         }
         Filters { numbered: numbered.into(), next }
     }

@@ -39,7 +39,7 @@ pub enum Event<'a> {
     InterfaceLimit { source: &'a str },
     InterfaceDown { source: &'a str },
     InterfaceUp { source: &'a str },
-    FilterUnfit { source: &'a str, why: &'a (dyn fmt::Display + Sync) },
+    FilterUnfit { whose: &'a str, filter: &'a str, source: &'a str, why: &'a (dyn fmt::Display + Sync) },
     Snowball { source: &'a str },
     OwnTrafficCaptured { source: &'a str, why: &'a (dyn fmt::Display + Sync) },
     HandshakeFailed { peer: &'a str, why: &'a str },

@@ -115,9 +115,11 @@ impl Event<'_> {
             Event::InterfaceUp { source } => {
                 log!(warn, "source {}: the interface is up again", safe(source))
             }
-            Event::FilterUnfit { source, why } => log!(
+            Event::FilterUnfit { whose, filter, source, why } => log!(
                 error,
-                "source {}: a filter cannot be used for its packets, so none of them matches: {}",
+                "{}: the filter `{}` cannot be used for packets of {}, so none of them matches: {}",
+                safe(whose),
+                safe(filter),
                 safe(source),
                 shown(why)
             ),

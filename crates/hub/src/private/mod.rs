@@ -96,6 +96,8 @@ pub struct Replay {
     pub books: Books,
     /// What ends it before the end of the files.
     pub shutdown: Shutdown,
+    /// The filters of the files, in the order given.
+    pub own_filters: Vec<Filters>,
     /// The filters of all sinks.
     pub filters: Filters,
     /// When a client that acknowledges nothing is dead.

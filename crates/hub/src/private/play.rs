@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pcaphub_core::feed::Feed;
-use pcaphub_core::filter::Marker;
+use pcaphub_core::filter::{Marker, Unfit};
 use pcaphub_core::interface::Interfaces;
 use pcaphub_core::linktype::LinkType;
 use pcaphub_core::merge::{LaneId, Merge, MergeConfig, WhenIdle};
@@ -19,7 +19,6 @@ use super::Replay;
 use super::file::open;
 use crate::clock::wall_clock;
 use crate::event::Event;
-use crate::filter;
 use crate::framing::{Decoded, Framing, decoder_options};
 use crate::plan::SourceSpec;
 use crate::shutdown::Phase;
@@ -118,10 +117,11 @@ impl Replay {
                 reader,
                 framing: Framing::new(self.pool.clone(), options, interfaces.clone(), spec.clock_offset)
                     .with_allowance(self.allowance.clone()),
-                own_filter: spec.filter.as_ref().and_then(|text| {
-                    let filter = filter::compiled(&spec.name, text).ok()?;
-                    Some(Marker::new([filter].into_iter().collect(), interfaces.clone()))
-                }),
+                own_filter: self
+                    .own_filters
+                    .get(rank)
+                    .filter(|filters| !filters.is_empty())
+                    .map(|filters| Marker::new(filters.clone(), interfaces.clone())),
                 filters: Marker::new(self.filters.clone(), interfaces.clone()),
                 shaper: Shaper::new(spec.shape),
                 ended: false,
@@ -190,17 +190,18 @@ impl Replay {
     /// Leaves out what is not wanted, and marks what is.
     fn shape(&self, index: usize, track: &mut Track, decoded: &mut Decoded) {
         let Track { own_filter, filters, shaper, .. } = track;
-        let mut errors = None;
         if let Some(filter) = own_filter {
             decoded.filtered += filter.keep(&mut decoded.batch);
-            errors = filter.take_error();
         }
         decoded.filtered += shaper.choose(&mut decoded.batch);
         shaper.alter(&mut decoded.batch, wall_clock());
         filters.mark(&mut decoded.batch);
-        for why in errors.into_iter().chain(filters.take_error()) {
-            let source = self.sources.get(index).map_or("", |(_, spec)| &spec.name);
-            self.events.emit(Event::FilterUnfit { source, why: &why });
+        for marker in own_filter.iter_mut().chain([filters]) {
+            while let Some(Unfit { filter, why }) = marker.take_error() {
+                let source = self.sources.get(index).map_or("", |(_, spec)| &spec.name);
+                let (whose, filter) = (filter.whose(), filter.text());
+                self.events.emit(Event::FilterUnfit { whose, filter, source, why: &why });
+            }
         }
     }
 
