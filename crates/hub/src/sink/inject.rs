@@ -42,6 +42,8 @@ const NAP: Duration = Duration::from_millis(50);
 const TRY: Duration = Duration::from_millis(100);
 /// While packets do not fit, the interface is asked this often whether its MTU is another one now.
 const ASK: Duration = Duration::from_millis(100);
+/// What interfaces are made by.
+const TUN: &str = "/dev/net/tun";
 /// How long to wait where the interface's queue is full and does not tell when it is not.
 const FULL: Duration = Duration::from_millis(1);
 
@@ -80,6 +82,21 @@ fn cannot(spec: &SinkSpec, error: &io::Error) -> SinkError {
     let permission = error.kind() == io::ErrorKind::PermissionDenied;
     let right = if spec.injection.create_tap { "CAP_NET_ADMIN" } else { "CAP_NET_RAW" };
     let why = match error.kind() {
+        // The system's own error is of opening the device; what is missing for the rest is a right.
+        io::ErrorKind::PermissionDenied if spec.injection.create_tap && error.raw_os_error().is_some() => {
+            format!(
+                "{}: making an interface needs {TUN}, which may not be opened here ({error}), whatever rights \
+                 there are; `sudo chmod 0666 {TUN}`, its usual mode, lets every user open it (a device is made \
+                 anew at boot: a udev rule keeps it so, KERNEL==\"tun\", MODE=\"0666\"), a container and a unit \
+                 of systemd need it allowed (--device {TUN}, DeviceAllow={TUN} rw), or run it as root (sudo)",
+                spec.name
+            )
+        }
+        io::ErrorKind::NotFound if spec.injection.create_tap => format!(
+            "{}: making an interface needs {TUN}, which is not there: `sudo modprobe tun` brings it, into a \
+             container --device {TUN}",
+            spec.name
+        ),
         io::ErrorKind::PermissionDenied => format!(
             "{}: {} needs the right {right}; grant it in one of three ways: \
              sudo setcap {}+ep {}, or under systemd AmbientCapabilities={right}, or run it as root (sudo)",
@@ -366,4 +383,32 @@ fn records(octets: &[u8]) -> impl Iterator<Item = (Timestamp, u32, Range<usize>)
         at = start + word(8) as usize;
         Some((Timestamp::new(word(0).into(), word(4).into()), word(12), start..at))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::endpoint::Endpoint;
+
+    /// What is said of an error at start.
+    fn said(endpoint: &str, error: &io::Error) -> String {
+        let spec = Endpoint::parse(endpoint).ok().and_then(|endpoint| crate::sink::spec(endpoint).ok());
+        spec.map(|spec| cannot(&spec, error).why).unwrap_or_default()
+    }
+
+    #[test]
+    fn a_device_that_is_closed_and_a_right_that_is_missing_have_remedies_of_their_own() {
+        use rustix::io::Errno;
+        let right = io::Error::new(io::ErrorKind::PermissionDenied, "Operation not permitted");
+        for closed in [Errno::ACCESS, Errno::PERM] {
+            let said = said("if:tap0?create=tap", &closed.into());
+            assert!(said.contains("chmod 0666 /dev/net/tun") && !said.contains("setcap"), "{said}");
+        }
+        let missing = said("if:tap0?create=tap", &right);
+        assert!(missing.contains("setcap cap_net_admin+ep") && !missing.contains("chmod"), "{missing}");
+        let socket = said("if:eth0", &Errno::PERM.into());
+        assert!(socket.contains("setcap cap_net_raw+ep") && !socket.contains("chmod"), "{socket}");
+        let absent = said("if:tap0?create=tap", &Errno::NOENT.into());
+        assert!(absent.contains("modprobe tun"), "{absent}");
+    }
 }

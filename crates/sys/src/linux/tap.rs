@@ -23,8 +23,8 @@ impl Tap {
     /// Makes an interface and brings it up.
     ///
     /// # Errors
-    /// `AlreadyExists` where there is one of this name; `PermissionDenied` without CAP_NET_ADMIN;
-    /// `NotFound` where the system has no TAP interfaces.
+    /// `AlreadyExists` where there is one of this name; `PermissionDenied` without CAP_NET_ADMIN, and, as the
+    /// system's own error, where /dev/net/tun may not be opened; `NotFound` where there is none.
     pub fn create(name: &str) -> io::Result<Self> {
         let invalid = || io::Error::new(io::ErrorKind::InvalidInput, "a name has 1 to 15 octets");
         let mut wanted = request(name).ok_or_else(invalid)?;
