@@ -13,6 +13,10 @@ impl LinkType {
     pub const ETHERNET: LinkType = LinkType(1);
     /// Point-to-Point Protocol.
     pub const PPP: LinkType = LinkType(9);
+    /// PPP in HDLC-like framing (RFC 1662), or Cisco's HDLC (RFC 1547, section 4.3.1).
+    pub const PPP_HDLC: LinkType = LinkType(50);
+    /// PPPoE without its Ethernet header.
+    pub const PPP_ETHER: LinkType = LinkType(51);
     /// A bare IPv4 or IPv6 packet.
     pub const RAW: LinkType = LinkType(101);
     /// The same under the number that most systems have for it themselves; some write it into files.

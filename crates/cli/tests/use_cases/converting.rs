@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::harness::{self, *};
 
 /// Layers that a conversion replaces, and those that tell of the whole.
-const OUTER: [&str; 6] = ["frame", "eth", "sll", "null", "ppp", "raw"];
+const OUTER: [&str; 7] = ["frame", "eth", "sll", "null", "ppp", "raw", "chdlc"];
 
 /// A packet of a linktype, and the layers that tshark is to find behind the one that is replaced.
 type Sample = (LinkType, Vec<u8>, &'static str);
@@ -28,6 +28,8 @@ fn tshark_decodes_the_same_network_and_transport_fields_before_and_after() {
         LinkType::NULL,
         LinkType::LOOP,
         LinkType::PPP,
+        LinkType::PPP_HDLC,
+        LinkType::PPP_ETHER,
         LinkType::SLL,
         LinkType::SLL2,
     ] {
@@ -77,6 +79,10 @@ fn samples() -> Vec<Sample> {
         add(LinkType::LOOP, &[0, 0, 0, family]);
         add(LinkType::PPP, &[&[0xff, 3][..], &protocol].concat());
         add(LinkType::PPP, &protocol);
+        add(LinkType::PPP_HDLC, &[&[0xff, 3][..], &protocol].concat());
+        add(LinkType::PPP_HDLC, &[&[0x0f, 0][..], &u16::to_be_bytes(ethertype)].concat());
+        let length = u16::to_be_bytes(ip.len() as u16 + 2);
+        add(LinkType::PPP_ETHER, &[&[0x11, 0, 0, 7][..], &length, &protocol].concat());
         samples.push((LinkType::SLL, cooked(0, ethertype, &ip), layers));
         samples.push((LinkType::SLL2, cooked2(4, ethertype, &ip), layers));
         let tagged = [&[0x60, 42][..], &u16::to_be_bytes(ethertype), &ip].concat();

@@ -59,6 +59,8 @@ pub const fn is_convertible(linktype: LinkType) -> bool {
         linktype,
         LinkType::NULL
             | LinkType::PPP
+            | LinkType::PPP_HDLC
+            | LinkType::PPP_ETHER
             | LinkType::RAW
             | LinkType::RAW_OF_SYSTEMS
             | LinkType::LOOP
@@ -97,6 +99,8 @@ pub fn to_ethernet<'a>(
         LinkType::IPV6 => octets.first().map(|_| Front::plain(IPV6, octets))?,
         LinkType::NULL | LinkType::LOOP => loopback(octets)?,
         LinkType::PPP => ppp(octets)?,
+        LinkType::PPP_HDLC => hdlc(octets)?,
+        LinkType::PPP_ETHER => pppoe(octets)?,
         LinkType::SLL => cooked::sll(octets)?.front(uncaptured)?,
         LinkType::SLL2 => cooked::sll2(octets)?.front(uncaptured)?,
         _ => return None,
@@ -130,6 +134,10 @@ impl<'a> Front<'a> {
 
 const IPV4: u16 = 0x0800;
 const IPV6: u16 = 0x86dd;
+const IPX: u16 = 0x8137;
+/// MPLS, to one and to many (RFC 3032, section 4.3).
+const MPLS: u16 = 0x8847;
+const MPLS_MULTICAST: u16 = 0x8848;
 
 /// A bare IP packet: its version is in its first four bits.
 fn raw(octets: &[u8]) -> Option<Front<'_>> {
@@ -170,13 +178,35 @@ fn ppp(octets: &[u8]) -> Option<Front<'_>> {
     let ethertype = match protocol {
         0x0021 => IPV4,
         0x0057 => IPV6,
-        // IPX; MPLS unicast and multicast (RFC 3032, section 4.3).
-        0x002b => 0x8137,
-        0x0281 => 0x8847,
-        0x0283 => 0x8848,
+        0x002b => IPX,
+        0x0281 => MPLS,
+        0x0283 => MPLS_MULTICAST,
         _ => return None,
     };
     Some(Front::plain(ethertype, payload))
+}
+
+/// PPP behind the address and control octets of HDLC-like framing, or Cisco's HDLC, which has an
+/// EtherType behind an address of its own (0x0f, or 0x8f for all) and a zero. Of its types only those are
+/// taken that mean the same there (0x8035 is SLARP, not RARP).
+fn hdlc(octets: &[u8]) -> Option<Front<'_>> {
+    match octets {
+        [0x0f | 0x8f, 0, high, low, payload @ ..] => match u16::from_be_bytes([*high, *low]) {
+            ethertype @ (IPV4 | IPV6 | IPX | MPLS | MPLS_MULTICAST) => Some(Front::plain(ethertype, payload)),
+            _ => None,
+        },
+        _ => ppp(octets),
+    }
+}
+
+/// PPPoE (RFC 2516, section 4): version and type 1, a code, which is 0 in a session, its number, and a
+/// length.
+fn pppoe(octets: &[u8]) -> Option<Front<'_>> {
+    match octets {
+        [0x11, 0, _, _, _, _, ..] => Some(Front::plain(0x8864, octets)),
+        [0x11, _, _, _, _, _, ..] => Some(Front::plain(0x8863, octets)),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -255,6 +285,28 @@ mod tests {
     }
 
     #[test]
+    fn serial_lines_are_those_of_ppp_or_of_cisco() {
+        let hdlc = |front: &[u8]| converted(LinkType::PPP_HDLC, &[front, FOUR].concat());
+        assert_eq!(hdlc(&[0xff, 0x03, 0x00, 0x21]), Some((IPV4, 4)));
+        assert_eq!(hdlc(&[0xff, 0x03, 0x57]), Some((IPV6, 3)));
+        assert_eq!(hdlc(&[0x00, 0x21]), Some((IPV4, 2)));
+        assert_eq!(hdlc(&[0x0f, 0x00, 0x08, 0x00]), Some((IPV4, 4)));
+        assert_eq!(hdlc(&[0x8f, 0x00, 0x88, 0x47]), Some((MPLS, 4)));
+        // LCP; SLARP; Cisco's discovery protocol; no HDLC at all.
+        for front in [[0xff, 3, 0xc0, 0x21], [0x8f, 0, 0x80, 0x35], [0x8f, 0, 0x20, 0], [0x0f, 1, 8, 0]] {
+            assert_eq!(hdlc(&front), None, "{front:?}");
+        }
+    }
+
+    #[test]
+    fn pppoe_is_discovery_or_a_session() {
+        let pppoe = |front: &[u8]| converted(LinkType::PPP_ETHER, &[front, FOUR].concat());
+        assert_eq!(pppoe(&[0x11, 0, 0, 7, 0, 6, 0, 0x21]), Some((0x8864, 0)));
+        assert_eq!(pppoe(&[0x11, 9, 0, 0, 0, 4]), Some((0x8863, 0)));
+        assert_eq!(pppoe(&[0x45, 0, 0, 0, 0, 4]), None);
+    }
+
+    #[test]
     fn cooked_packets_keep_their_sender_and_say_whom_they_were_for() {
         assert_eq!(cooked_header(0, 1, IPV4, FOUR), header(UNKNOWN_RECEIVER, SENDER, IPV4));
         assert_eq!(cooked_header(1, 1, 0x0806, &[0; 28]), header([0xff; 6], SENDER, 0x0806));
@@ -324,6 +376,9 @@ mod tests {
             (LinkType::NULL, vec![2, 0, 0, 0]),
             (LinkType::LOOP, vec![0, 0, 0, 2]),
             (LinkType::PPP, vec![0xff, 3, 0, 0x21]),
+            (LinkType::PPP_HDLC, vec![0xff, 3, 0, 0x21]),
+            (LinkType::PPP_HDLC, vec![0x8f, 0, 8, 0]),
+            (LinkType::PPP_ETHER, vec![0x11, 0, 0, 7, 0, 0]),
         ];
         for (linktype, octets) in whole.into_iter().chain(cooked) {
             assert!(converted(linktype, &octets).is_some(), "{linktype}");
