@@ -101,6 +101,23 @@ fn all_interfaces_at_once_are_cooked_and_loopback_comes_once() {
 }
 
 #[test]
+fn that_an_interface_is_down_from_the_beginning_is_told_once() {
+    let Some(network) = network() else { return };
+    network.b.shell("ip link set vb down");
+    let (mut hub, _client, _) = capturing(&network, &["-i", "vb"]);
+    network.b.shell("ip link set vb up");
+    wait_until("packets come", || {
+        network.a.shell("ip neigh replace 10.99.0.2 lladdr 02:00:00:00:00:0b dev va nud permanent");
+        network.a.send("10.99.0.2:9", 1);
+        hub.counts()["sources"][0]["decoded"] != 0
+    });
+    hub.signal(rustix::process::Signal::INT);
+    assert!(hub.ended().0.success());
+    let told = hub.said().iter().filter(|line| line.contains("the interface is down")).count();
+    assert_eq!(told, 1, "{:?}", hub.said());
+}
+
+#[test]
 fn an_interface_may_go_down_come_up_go_away_and_come_back() {
     let Some(network) = network() else { return };
     let (mut hub, mut client, _) = capturing(&network, &["-i", "vb"]);

@@ -45,6 +45,7 @@ pub(super) struct State {
     id: Option<InterfaceId>,
     records: Vec<u8>,
     asked: Instant,
+    /// Whether it was told that the interface is down.
     down: bool,
     prompt: bool,
     /// Whether the last batch had many packets.
@@ -54,10 +55,10 @@ pub(super) struct State {
 }
 
 impl State {
-    /// A capture that has just begun; a `prompt` one gathers nothing.
-    pub(super) fn new(prompt: bool) -> Self {
+    /// A capture that has just begun; a `prompt` one gathers nothing, and that it is `down` was told.
+    pub(super) fn new(prompt: bool, down: bool) -> Self {
         let asked = Instant::now();
-        State { id: None, records: Vec::new(), asked, down: false, prompt, busy: false, closed: false }
+        State { id: None, records: Vec::new(), asked, down, prompt, busy: false, closed: false }
     }
 }
 

@@ -197,7 +197,8 @@ impl Live {
         if let Some(device) = device.filter(|device| self.options.promiscuous && !device.loopback) {
             socket.promiscuous(device.index)?;
         }
-        if device.is_some_and(|device| !device.up) {
+        let down = device.is_some_and(|device| !device.up);
+        if down {
             self.context.events.emit(Event::InterfaceDown { source: &name });
         }
         let own = (!self.spec.named).then(|| interface.into());
@@ -218,7 +219,7 @@ impl Live {
             pool: Pool::new(BATCH.min(self.context.limits.piece_octets()), POOLED),
             events: self.context.events.clone(),
             exclusion,
-            state: State::new(self.options.latency == Latency::Low),
+            state: State::new(self.options.latency == Latency::Low, down),
         })
     }
 
