@@ -25,6 +25,13 @@ pub(crate) fn catch() -> std::io::Result<Signals> {
     })
 }
 
+impl Signals {
+    /// Returns when one of those came that end it.
+    pub(crate) async fn told_to_end(&mut self) {
+        any(&mut self.ending).await;
+    }
+}
+
 /// Heeds signals, also those that came since they were caught.
 pub(crate) fn heed(signals: Signals, trigger: Trigger, books: Books, json: bool, reload: Option<Reload>) {
     let Signals { mut ending, hangup, mut statistics } = signals;

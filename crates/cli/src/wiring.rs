@@ -7,6 +7,7 @@ use pcaphub::hub::{self, Outcome};
 use pcaphub::inherited::Inherited;
 use pcaphub::plan::Plan;
 use pcaphub::shutdown::{Phase, shutdown};
+use pcaphub::stats::Books;
 use tracing::Level;
 
 use crate::privilege::{self, Rights};
@@ -68,10 +69,21 @@ async fn serve(
 ) -> anyhow::Result<(Outcome, bool)> {
     let (trigger, shutdown) = shutdown();
     let stopping = shutdown.clone();
-    let signals = signals::catch()?;
+    let mut signals = signals::catch()?;
     rights.watch()?;
     let opener = service::opener(inherited, rights.opener.clone())?;
-    let hub = hub::open(arguments.plan.clone(), opener.clone(), Events::default(), shutdown)?;
+    let plan = arguments.plan.clone();
+    let through = opener.clone();
+    let opening = move || hub::open(plan, through, Events::default(), shutdown);
+    // libpcap may take long for a filter, and a name for its address: a signal is not kept waiting for it.
+    let hub = tokio::select! {
+        biased;
+        opened = tokio::task::spawn_blocking(opening) => opened??,
+        () = signals.told_to_end() => {
+            let report = Books::default().report();
+            return Ok((Outcome { report, errors: Vec::new() }, true));
+        }
+    };
     service::warn_of_unused(&opener, &arguments.plan);
     let reload = arguments.config.clone().map(|file| Reload {
         file,

@@ -91,6 +91,23 @@ fn signals_drain_and_exit_0_with_a_summary() {
 }
 
 #[test]
+fn a_signal_is_heeded_while_a_filter_is_compiled() {
+    let folder = folder();
+    let path = file(&folder, "in.pcap", &pcap(&packets(1, 1, 1_700_000_000_000_000, 10)));
+    // Takes libpcap many seconds.
+    let ports: Vec<String> = (0..600).map(|port| format!("port {}", 1 + 7 * port)).collect();
+    let filter = ports.join(" or ");
+    let arguments = ["serve", path.to_str().unwrap(), "--listen", "127.0.0.1:0", "-f", &filter];
+    let mut hub = Hub::start(&arguments, 0);
+    wait_until("it compiles", || hub.has_thread("filter"));
+    hub.signal(Signal::INT);
+    let (status, counts) = hub.ended();
+    assert!(status.success());
+    assert_eq!(counts["joined"], 0);
+    assert!(!hub.said().iter().any(|line| line.contains("listening on")), "{:?}", hub.said());
+}
+
+#[test]
 fn a_second_signal_does_not_wait_for_a_stalled_client() {
     let mut hub = Hub::start_with(&["serve", "-", "--listen", "127.0.0.1:0"], 1, Stdio::piped());
     let mut pipe = hub.stdin();
