@@ -181,6 +181,8 @@ pub trait Wire: Send {
     fn wait(&self, time: Duration) -> io::Result<()>;
     /// Octets that the network layer of a packet may have, at this moment.
     fn mtu(&self) -> usize;
+    /// Whether packets arrive somewhere, at this moment; `false` only where they would be taken and lost.
+    fn has_carrier(&self) -> bool;
     /// Finds the interface again after it was away.
     ///
     /// # Errors
@@ -217,6 +219,11 @@ impl Wire for Interface {
         Device::find(&self.name).ok().flatten().map_or(self.mtu, |device| device.mtu)
     }
 
+    fn has_carrier(&self) -> bool {
+        // One that is down or away says so itself when it is sent on.
+        Device::find(&self.name).ok().flatten().is_none_or(|device| device.running || !device.up)
+    }
+
     fn reopen(&mut self) -> io::Result<()> {
         let device = Device::find(&self.name)?.ok_or(io::ErrorKind::NotFound)?;
         if device.index != self.injector.interface() {
@@ -238,6 +245,11 @@ impl Wire for Tap {
 
     fn mtu(&self) -> usize {
         self.mtu()
+    }
+
+    fn has_carrier(&self) -> bool {
+        // We hold its other end.
+        true
     }
 
     fn reopen(&mut self) -> io::Result<()> {

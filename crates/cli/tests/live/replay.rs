@@ -306,6 +306,26 @@ fn an_interface_that_goes_down_is_waited_for() {
 }
 
 #[test]
+fn an_interface_without_a_carrier_is_waited_for() {
+    let Some(network) = network() else { return };
+    let folder = folder();
+    let path = file(&folder, "in.pcap", &pcap(&packets(1, 200, BEGIN, 100)));
+    network.b.shell("ip link set vb down");
+    let carrier = || network.a.shell("cat /sys/class/net/va/operstate");
+    wait_until("there is no carrier", || carrier().trim() != "up");
+    let mut hub = network.a.hub(&["replay", path.to_str().unwrap(), "va"], 0);
+    hub.wait_for("the interface is without a carrier");
+    let before = network.b.count("vb", "rx_packets");
+    network.b.shell("ip link set vb up");
+    let (status, counts) = hub.ended();
+    assert!(status.success());
+    assert_eq!(counts["departed"]["delivered"], 200);
+    assert!(network.b.count("vb", "rx_packets") >= before + 200);
+    let told = hub.said().iter().filter(|line| line.contains("without a carrier")).count();
+    assert_eq!(told, 1, "{:?}", hub.said());
+}
+
+#[test]
 fn told_to_stop_it_stops_at_once_and_counts_what_it_did_not_send() {
     let Some(network) = network() else { return };
     let folder = folder();

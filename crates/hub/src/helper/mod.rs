@@ -234,6 +234,10 @@ impl Wire for RemoteInterface {
         self.interface.mtu()
     }
 
+    fn has_carrier(&self) -> bool {
+        self.interface.has_carrier()
+    }
+
     fn reopen(&mut self) -> io::Result<()> {
         let device = Device::find(&self.interface.name)?.ok_or(io::ErrorKind::NotFound)?;
         if device.index != self.interface.injector.interface() {

@@ -44,6 +44,8 @@ const TRY: Duration = Duration::from_millis(100);
 const ASK: Duration = Duration::from_millis(100);
 /// What interfaces are made by.
 const TUN: &str = "/dev/net/tun";
+/// How often it is asked whether it has a carrier: a packet that is sent without one is taken and lost.
+const LOOK: Duration = Duration::from_millis(10);
 /// How long to wait where the interface's queue is full and does not tell when it is not.
 const FULL: Duration = Duration::from_millis(1);
 
@@ -132,6 +134,7 @@ impl Sink for Injection {
             let sending = Sending {
                 fitting: Fitting { mtu: self.wire.mtu(), oversize: self.spec.injection.oversize },
                 asked: context.clock.now(),
+                looked: None,
                 spec: self.spec,
                 wire: self.wire,
                 pace,
@@ -158,6 +161,8 @@ struct Sending {
     fitting: Fitting,
     /// When the interface was asked for its MTU.
     asked: Monotonic,
+    /// When it was asked for its carrier.
+    looked: Option<Monotonic>,
     pace: Pace,
     pacer: Pacer,
     subscriber: Subscriber,
@@ -282,6 +287,13 @@ impl Sending {
     fn send_frames(&mut self, frames: &[&[u8]]) -> (usize, Option<Halt>) {
         let mut taken = 0;
         while let Some(rest) = frames.get(taken..).filter(|rest| !rest.is_empty()) {
+            if self.lacks_carrier() {
+                self.wait_for_interface("without a carrier", &"no cable or peer is at its end");
+                if self.is_stopped() {
+                    return (taken, Some(Halt::Stopped));
+                }
+                continue;
+            }
             let before = taken;
             match self.wire.send(rest) {
                 Ok(sent) => {
@@ -307,9 +319,21 @@ impl Sending {
         (taken, None)
     }
 
+    /// Whether the interface would lose what it is given, as far as is known.
+    fn lacks_carrier(&mut self) -> bool {
+        let now = self.context.clock.now();
+        if self.looked.is_some_and(|looked| now.since(looked) < LOOK) {
+            return false;
+        }
+        let has = self.wire.has_carrier();
+        // Without, it is asked again before anything is sent.
+        self.looked = has.then_some(now);
+        !has
+    }
+
     /// The interface is down, or away: what follows goes at its pace from when it is back. One of our own
     /// that was taken away is made again.
-    fn wait_for_interface(&mut self, how: &str, why: &io::Error) {
+    fn wait_for_interface(&mut self, how: &str, why: &dyn std::fmt::Display) {
         if !std::mem::replace(&mut self.down, true) {
             let why = format!("the interface is {how} ({why})");
             self.context.events.emit(Event::SinkRetried { sink: &self.spec.name, why: &why, pause: TRY });

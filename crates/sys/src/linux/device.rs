@@ -13,6 +13,9 @@ pub struct Device {
     pub hardware_type: u16,
     /// Whether it was brought up.
     pub up: bool,
+    /// Whether what it is given arrives anywhere: it is up, with a cable or peer at its end, as far as its
+    /// driver knows (IFF_RUNNING). Without, the kernel takes packets and drops them.
+    pub running: bool,
     /// Whether it leads back to this machine.
     pub loopback: bool,
     /// Octets that the network layer of a packet may have.
@@ -46,6 +49,7 @@ impl Device {
                 index: index.cast_unsigned(),
                 hardware_type: hardware.sa_family,
                 up: flags & libc::IFF_UP != 0,
+                running: flags & libc::IFF_RUNNING != 0,
                 loopback: flags & libc::IFF_LOOPBACK != 0,
             })
         };

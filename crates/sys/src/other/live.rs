@@ -22,6 +22,8 @@ pub struct Device {
     pub hardware_type: u16,
     /// Whether it was brought up.
     pub up: bool,
+    /// Whether it has a carrier, too.
+    pub running: bool,
     /// Whether it leads back to this machine.
     pub loopback: bool,
     /// Octets that the network layer of a packet may have.
