@@ -180,12 +180,13 @@ impl OnSlowRule {
 }
 
 pub(crate) fn merge_config(plan: &Plan) -> MergeConfig {
-    let one = plan.sources.len() == 1;
+    let streams = source::parted(&plan.sources);
     let capacity_octets = plan.limits.merge_octets();
-    let lane_octets = plan.limits.source_octets(plan.sources.len()) / 2;
-    // One source needs no order; a listening one has several producers.
+    let lane_octets = plan.limits.source_octets(streams) / 2;
+    // One stream needs no order; a listening source has several producers, and a live capture may have several rings.
     let files = plan.sources.iter().all(source::is_all_there);
-    let alone = one && plan.sources.iter().filter_map(source::kind).all(|kind| kind.habit != Habit::Many);
+    let alone =
+        streams == 1 && plan.sources.iter().filter_map(source::kind).all(|kind| kind.habit != Habit::Many);
     let order = match plan.order {
         None if alone => Order::Arrival,
         // A file never has nothing to read: waiting for it is never in vain.
@@ -218,6 +219,27 @@ pub(crate) fn budget(plan: &Plan, spec: &SourceSpec) -> usize {
         let share = plan.limits.merge_octets() / sources / plan.limits.max_producers.max(1);
         share.max(2 * plan.limits.piece_octets())
     } else {
-        plan.limits.source_octets(sources)
+        plan.limits.source_octets(source::parted(&plan.sources))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn order_of(sources: &[&str], order: Option<Order>) -> Order {
+        let spec = |text: &&str| source::spec(Endpoint::parse(text).unwrap()).unwrap();
+        let sources = sources.iter().map(spec).collect();
+        merge_config(&Plan { sources, order, ..Plan::default() }).order
+    }
+
+    #[test]
+    fn what_is_several_streams_is_ordered_by_time_and_one_stream_is_not() {
+        assert_eq!(order_of(&["if:eth0"], None), Order::Arrival);
+        assert_eq!(order_of(&["tcp://a"], None), Order::Arrival);
+        assert_eq!(order_of(&["if:eth0?rings=2"], None), Order::Time);
+        assert_eq!(order_of(&["tcp-listen://"], None), Order::Time);
+        assert_eq!(order_of(&["tcp://a", "tcp://b"], None), Order::Time);
+        assert_eq!(order_of(&["if:eth0?rings=2"], Some(Order::Arrival)), Order::Arrival);
     }
 }

@@ -246,6 +246,45 @@ fn several_rings_share_the_packets_and_none_comes_twice() {
     assert_eq!(numbers.len(), while_all_were_there.len(), "some are missing");
 }
 
+#[test]
+fn packets_of_several_rings_are_in_one_order_by_time() {
+    let Some(network) = network() else { return };
+    let folder = folder();
+    let out = folder.path().join("out.pcap");
+    let source = "if:vb?rings=2&filter=udp%20port%209";
+    let to = ["--to", out.to_str().unwrap(), "--format", "pcap-ns", "--hold", "10s"];
+    let mut hub = network.b.hub(&[&["pipe", source], &to[..]].concat(), 0);
+    hub.wait_for("source if:vb");
+    // Flows go to a ring each, and packets of both come in the same millisecond.
+    let sockets: Vec<std::net::UdpSocket> = (0..30).map(|_| network.a.socket()).collect();
+    for number in 0..3000 {
+        sockets[number % 30].send_to(b"datagram", "[::ffff:10.99.0.2]:9").unwrap();
+        std::thread::sleep(std::time::Duration::from_micros(100));
+    }
+    let decoded = |counts: &serde_json::Value| -> Vec<u64> {
+        let rings = counts["sources"].as_array().unwrap().iter();
+        rings.map(|ring| ring["decoded"].as_u64().unwrap()).collect()
+    };
+    let mut rings = Vec::new();
+    wait_until("all are captured", || {
+        rings = decoded(&hub.counts());
+        rings.iter().sum::<u64>() == 3000
+    });
+    assert!(rings.len() == 2 && rings.iter().all(|decoded| *decoded > 0), "{rings:?}");
+    assert!(hub.stop().0.success());
+    // Little-endian seconds and nanoseconds before each record's two lengths.
+    let octets = std::fs::read(&out).unwrap();
+    let mut at = 24;
+    let mut times = Vec::new();
+    while let Some(record) = octets.get(at..at + 16) {
+        let word = |at: usize| u32::from_le_bytes(record[at..at + 4].try_into().unwrap());
+        times.push((word(0), word(4)));
+        at += 16 + word(8) as usize;
+    }
+    assert_eq!(times.len(), 3000);
+    assert_eq!(times.windows(2).filter(|pair| pair[0] > pair[1]).count(), 0, "packets go back in time");
+}
+
 /// Microseconds since 1970.
 fn now() -> i64 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_micros() as i64

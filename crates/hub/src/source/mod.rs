@@ -185,13 +185,22 @@ impl SourceError {
 
 /// A source as what is really opened: a live capture with several rings is as many sources.
 pub fn parts(spec: SourceSpec) -> Vec<SourceSpec> {
-    let rings = if spec.endpoint.scheme == Scheme::If { live::rings_of(&spec) } else { 1 };
+    let rings = parts_of(&spec);
     if rings == 1 {
         return vec![spec];
     }
     let group = Arc::default();
     let share = |number| plan::Share { number, of: rings, group: Arc::clone(&group) };
     (1..=rings).map(|number| SourceSpec { share: Some(share(number)), ..spec.clone() }).collect()
+}
+
+/// How many sources are really opened for these: [`parts`] of all.
+pub fn parted(specs: &[SourceSpec]) -> usize {
+    specs.iter().map(|spec| usize::from(parts_of(spec))).sum()
+}
+
+fn parts_of(spec: &SourceSpec) -> u16 {
+    if spec.endpoint.scheme == Scheme::If { live::rings_of(spec) } else { 1 }
 }
 
 /// How many rings these sources have in all.
