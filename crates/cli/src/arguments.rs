@@ -225,6 +225,18 @@ mod tests {
     }
 
     #[test]
+    fn only_files_are_read_again() {
+        for live in [&["-i", "eth0"][..], &["tcp://a"], &["-"]] {
+            let refused = plan_of(&[&["serve"], live, &["--loop", "3"]].concat()).unwrap_err();
+            assert!(refused.contains("--loop 3: none of the sources is a file"), "{refused}");
+            let plan = plan_of(&[&["serve"], live, &["a.pcap", "--loop", "3", "--pace", "1x"]].concat());
+            let repeats: Vec<u64> = plan.unwrap().sources.iter().map(|source| source.repeat).collect();
+            assert_eq!(repeats.iter().max(), Some(&3));
+            assert_eq!(repeats.iter().filter(|times| **times == 1).count(), 1);
+        }
+    }
+
+    #[test]
     fn the_last_word_of_record_is_the_directory() {
         let recording = |line: &[&str]| {
             let plan = plan_of(line).unwrap();

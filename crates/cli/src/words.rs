@@ -97,6 +97,14 @@ pub(crate) fn endpoints(
             Word::Option(_) => {}
         }
     }
+    if let Some(times) = matches.get_one::<String>("loop")
+        && !sources.is_empty()
+        && !sources.iter().any(|spec| spec.endpoint.scheme == Scheme::File)
+    {
+        return Err(PlanError::Refused(format!(
+            "--loop {times}: none of the sources is a file, and only files can be read again; leave it out"
+        )));
+    }
     for endpoint in self::own(verb, own, matches)? {
         sinks.push(sink::spec(endpoint)?);
     }
