@@ -1,14 +1,13 @@
-//! A capture that is played again and again: its times move on, as if it had gone on.
+//! Captures that are played again and again, together: their times move on, as if they had gone on.
 
 use std::time::Duration;
 
 use crate::batch::Batch;
 use crate::time::Timestamp;
 
-/// Moves the times of each turn behind those of the one before it.
-#[derive(Debug, Clone, Default)]
-pub struct Repeat {
-    shift: i64,
+/// What was read of captures in one turn, with their times as they have been moved.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Turn {
     first: Option<Timestamp>,
     last: Timestamp,
     packets: u64,
@@ -17,13 +16,8 @@ pub struct Repeat {
 /// The least distance of a turn's first packet from the last one before it.
 const LEAST: Duration = Duration::from_micros(1);
 
-impl Repeat {
-    /// What is to be added to the times of this turn, in nanoseconds.
-    pub fn shift(&self) -> i64 {
-        self.shift
-    }
-
-    /// Packets of this turn, with their times as they have been moved.
+impl Turn {
+    /// Packets that came.
     pub fn saw(&mut self, batch: &Batch) {
         for packet in &batch.packets {
             self.first.get_or_insert(packet.timestamp);
@@ -32,16 +26,22 @@ impl Repeat {
         self.packets += batch.packets.len() as u64;
     }
 
-    /// A turn has ended: the next one begins a mean distance of packets behind it. False if it had no
-    /// packet: nor will the next.
-    pub fn turn(&mut self) -> bool {
-        let Some(first) = self.first.take() else { return false };
-        let span = self.last.since(first);
+    /// What another capture had in the same turn.
+    pub fn join(&mut self, other: &Turn) {
+        self.first = match (self.first, other.first) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        };
+        self.last = self.last.max(other.last);
+        self.packets += other.packets;
+    }
+
+    /// How far behind this turn's beginning the next one begins: a mean distance of packets behind its end.
+    /// `None` if it had no packet: nor will the next.
+    pub fn period(&self) -> Option<Duration> {
+        let span = self.last.since(self.first?);
         let mean = span / u32::try_from(self.packets.saturating_sub(1).max(1)).unwrap_or(u32::MAX);
-        let step = span.saturating_add(mean.max(LEAST));
-        self.shift = self.shift.saturating_add(i64::try_from(step.as_nanos()).unwrap_or(i64::MAX));
-        self.packets = 0;
-        true
+        Some(span.saturating_add(mean.max(LEAST)))
     }
 }
 
@@ -51,7 +51,7 @@ mod tests {
     use crate::interface::InterfaceId;
     use crate::packet::Packet;
 
-    fn batch(seconds: &[u64]) -> Batch {
+    fn turn(seconds: &[u64]) -> Turn {
         let packet = |second: &u64| Packet {
             timestamp: Timestamp::new(*second, 0),
             interface: InterfaceId(0),
@@ -61,27 +61,27 @@ mod tests {
             options_offset: 0,
             options_len: 0,
         };
-        Batch { packets: seconds.iter().map(packet).collect(), ..Batch::default() }
+        let mut turn = Turn::default();
+        turn.saw(&Batch { packets: seconds.iter().map(packet).collect(), ..Batch::default() });
+        turn
     }
 
     #[test]
-    fn the_next_turn_goes_on_where_the_last_one_ended() {
-        let mut repeat = Repeat::default();
-        repeat.saw(&batch(&[100, 102]));
-        repeat.saw(&batch(&[104]));
-        assert!(repeat.turn());
-        assert_eq!(repeat.shift(), 6_000_000_000);
-        repeat.saw(&batch(&[106, 108, 110]));
-        assert!(repeat.turn());
-        assert_eq!(repeat.shift(), 12_000_000_000);
+    fn the_next_turn_begins_a_mean_distance_behind_the_last_packet() {
+        assert_eq!(turn(&[100, 102, 104]).period(), Some(Duration::from_secs(6)));
+    }
+
+    #[test]
+    fn captures_that_are_played_together_have_one_period() {
+        let mut both = turn(&[100, 104]);
+        both.join(&turn(&[98, 99, 100]));
+        both.join(&turn(&[]));
+        assert_eq!(both.period(), Some(Duration::from_millis(7500)));
     }
 
     #[test]
     fn one_packet_still_moves_on_and_none_ends_it() {
-        let mut repeat = Repeat::default();
-        repeat.saw(&batch(&[100]));
-        assert!(repeat.turn());
-        assert_eq!(repeat.shift(), 1_000);
-        assert!(!repeat.turn());
+        assert_eq!(turn(&[100]).period(), Some(LEAST));
+        assert_eq!(turn(&[]).period(), None);
     }
 }

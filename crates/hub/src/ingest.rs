@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use crate::event::Event;
@@ -64,6 +65,10 @@ impl Ingest {
         loop {
             let started = Instant::now();
             let end = match source.next().await {
+                Ok(Some(opened)) if self.intake.spec.repeat != 1 => match self.turn(opened).await {
+                    Ok(()) => continue,
+                    Err(end) => end,
+                },
                 Ok(Some(opened)) => self.read(opened, None).await,
                 Ok(None) => return None,
                 Err(OpenError::Never(why)) => return Some(why),
@@ -75,12 +80,6 @@ impl Ingest {
             let in_a_circle = matches!(end, End::Circle);
             let why = match (end, self.reconnect) {
                 (End::Unwanted, _) => return None,
-                (End::Clean, _) if self.intake.spec.repeat != 1 => {
-                    if !self.intake.repeat().turn() {
-                        return None;
-                    }
-                    continue;
-                }
                 (End::Clean, _) if habit == Habit::Once => return None,
                 (End::Clean, Reconnect::Error | Reconnect::No) => return None,
                 (End::Clean, Reconnect::Always) => "it closed".to_owned(),
@@ -103,6 +102,23 @@ impl Ingest {
             });
             tokio::time::sleep(pause).await;
         }
+    }
+
+    /// One turn of a file that is read again and again. Returns when the next one may begin; how it ended where
+    /// there is none.
+    async fn turn(&self, opened: Opened) -> Result<(), End> {
+        let end = self.read(opened, None).await;
+        let turn = std::mem::take(&mut self.intake.turning().turn);
+        let (go_on, told) = oneshot::channel();
+        self.intake.send(Message::Turned { source: self.intake.source, turn, go_on }).await;
+        match (end, told) {
+            (End::Clean, told) => match told.await {
+                Ok(shift) => self.intake.turning().shift = shift,
+                Err(_) => return Err(End::Clean),
+            },
+            (end, _) => return Err(end),
+        }
+        Ok(())
     }
 
     /// Streams as they come. With `reconnect=no` the source has ended when its producers have.

@@ -9,7 +9,8 @@ use pcaphub_core::filter::Filters;
 use pcaphub_core::format::Format;
 use pcaphub_core::interface::Interfaces;
 use pcaphub_core::linktype::LinkType;
-use pcaphub_core::repeat::Repeat;
+use pcaphub_core::pace::Pacer;
+use pcaphub_core::repeat::Turn;
 use pcaphub_core::shape::Shaper;
 use pcaphub_core::time::Monotonic;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
@@ -21,6 +22,7 @@ use crate::framing::Decoded;
 use crate::gate::Gate;
 use crate::parcel::Parcel;
 use crate::plan::SourceSpec;
+use crate::rounds::GoOn;
 use crate::shutdown::Shutdown;
 use crate::stats::Books;
 
@@ -56,6 +58,15 @@ pub enum Message {
         source: usize,
         /// Which stream.
         stream: u64,
+    },
+    /// A file that is read again and again has been read once more.
+    Turned {
+        /// Which source.
+        source: usize,
+        /// What was read.
+        turn: Turn,
+        /// Lets the next turn begin.
+        go_on: GoOn,
     },
     /// A source could not be opened; it will be tried again.
     Away {
@@ -125,8 +136,19 @@ pub struct Intake {
     pub shutdown: Shutdown,
     /// What is kept of its packets, counted over all its streams.
     pub shaper: Arc<Mutex<Shaper>>,
-    /// How far a file that is read again and again has come.
-    pub repeat: Arc<Mutex<Repeat>>,
+    /// What a file that is read again and again takes from one turn to the next.
+    pub turning: Arc<Mutex<Turning>>,
+}
+
+/// A file that is read again and again, in one turn.
+#[derive(Debug, Default)]
+pub struct Turning {
+    /// What is added to its times, in nanoseconds.
+    pub shift: i64,
+    /// What was read.
+    pub turn: Turn,
+    /// Its pace, while it is not read.
+    pub pacer: Option<Pacer>,
 }
 
 impl Intake {
@@ -135,9 +157,9 @@ impl Intake {
         self.shaper().is_done()
     }
 
-    /// Its turns.
-    pub fn repeat(&self) -> MutexGuard<'_, Repeat> {
-        self.repeat.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Its turn.
+    pub fn turning(&self) -> MutexGuard<'_, Turning> {
+        self.turning.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What is kept.

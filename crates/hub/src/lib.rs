@@ -37,6 +37,7 @@ pub mod tls;
 pub mod filter;
 pub mod source;
 pub mod parcel;
+pub mod rounds;
 pub mod intake;
 pub mod reading;
 pub mod ingest;

@@ -20,6 +20,7 @@ use crate::intake::{Message, Ticket};
 use crate::outlet::Outlet;
 use crate::plan::{Plan, SourceSpec};
 use crate::pulse::Pulse;
+use crate::rounds::Rounds;
 use crate::shutdown::{Phase, Shutdown};
 use crate::snowball::{Advice, Snowball};
 use crate::source::{self, Habit, SourceKind};
@@ -33,6 +34,8 @@ pub struct Path {
     merge: Merge<Ticket>,
     /// The sources that have not ended, by their numbers.
     members: BTreeMap<usize, Member>,
+    /// Those of them that are read again and again.
+    rounds: Rounds,
     /// Whose packets come out of a lane, by its slot.
     owner: Vec<usize>,
     /// Whether a source's lane stays while it is away.
@@ -62,6 +65,7 @@ enum Lanes {
 #[derive(Debug)]
 struct Member {
     lanes: Lanes,
+    when_idle: WhenIdle,
     /// Where its packets may be ours.
     snowball: Option<Snowball>,
 }
@@ -72,6 +76,7 @@ impl Path {
         Path {
             merge: Merge::new(merge_config(plan)),
             members: BTreeMap::new(),
+            rounds: Rounds::default(),
             owner: Vec::new(),
             sticky: plan.order == Some(Order::Exact),
             outlets: Vec::new(),
@@ -96,9 +101,12 @@ impl Path {
     pub fn add_source(&mut self, source: usize, spec: &SourceSpec, kind: &SourceKind, room: Option<usize>) {
         let many = kind.habit == Habit::Many;
         let lanes = if many { Lanes::Many(HashMap::new()) } else { Lanes::One(None) };
-        self.members.insert(source, Member { lanes, snowball: room.map(Snowball::new) });
+        let when_idle = if source::is_all_there(spec) { WhenIdle::Wait } else { WhenIdle::Hold };
+        self.members.insert(source, Member { lanes, when_idle, snowball: room.map(Snowball::new) });
+        if spec.repeat != 1 {
+            self.rounds.add(source);
+        }
         if !many {
-            let when_idle = if source::is_all_there(spec) { WhenIdle::Wait } else { WhenIdle::Hold };
             self.open_lane(source, None, when_idle);
         }
     }
@@ -202,6 +210,8 @@ impl Path {
                     self.merge.push(lane, Arc::new(decoded.batch), arrival, ticket);
                 }
             }
+            // It keeps its lane until it is known when it goes on.
+            Message::Closed { source, .. } if self.rounds.has(source) => {}
             Message::Closed { source, stream } => match self.members.get_mut(&source).map(|m| &mut m.lanes) {
                 Some(Lanes::Many(lanes)) => {
                     if let Some(lane) = lanes.remove(&stream) {
@@ -211,9 +221,16 @@ impl Path {
                 Some(Lanes::One(_)) => self.leave(source),
                 None => {}
             },
+            Message::Turned { source, turn, go_on } => {
+                self.rounds.ended(source, &turn, go_on);
+                self.close_lane(source);
+                self.next_round();
+            }
             Message::Away { source } => self.leave(source),
             Message::Ended { source, error } => {
                 let lanes = self.members.remove(&source)?.lanes;
+                self.rounds.remove(source);
+                self.next_round();
                 match lanes {
                     Lanes::One(lane) => lane.into_iter().for_each(|lane| self.merge.close(lane)),
                     Lanes::Many(lanes) => lanes.into_values().for_each(|lane| self.merge.close(lane)),
@@ -232,8 +249,25 @@ impl Path {
 
     /// A source is away; it is not waited for, unless every one is.
     fn leave(&mut self, source: usize) {
-        if !self.sticky
-            && let Some(Lanes::One(lane)) = self.members.get_mut(&source).map(|member| &mut member.lanes)
+        if !self.sticky {
+            self.close_lane(source);
+        }
+    }
+
+    /// Files that are read again and again go on, if all of them are ready to. None gets ahead of another: the lanes
+    /// of all are there before one has anything.
+    fn next_round(&mut self) {
+        for (source, go_on, shift) in self.rounds.begun() {
+            if let Some(member) = self.members.get(&source) {
+                self.open_lane(source, None, member.when_idle);
+                // A source that was told to end does not hear it.
+                let _ = go_on.send(shift);
+            }
+        }
+    }
+
+    fn close_lane(&mut self, source: usize) {
+        if let Some(Lanes::One(lane)) = self.members.get_mut(&source).map(|member| &mut member.lanes)
             && let Some(lane) = lane.take()
         {
             self.merge.close(lane);

@@ -73,7 +73,8 @@ impl Reading {
         let kind = source::kind(&intake.spec);
         let options = decoder_options(name, intake.spec.named, intake.spec.linktype);
         let interfaces = shared.interfaces.clone();
-        let offset = intake.spec.clock_offset.saturating_add(intake.repeat().shift());
+        let offset = intake.spec.clock_offset.saturating_add(intake.turning().shift);
+        let pacer = intake.turning().pacer.take();
         Reading {
             framing: Framing::new(shared.pool.clone(), options, interfaces, offset)
                 .with_allowance(shared.large.clone()),
@@ -83,7 +84,7 @@ impl Reading {
                 .then(Circle::default),
             own_filter: Lens::new(intake.filter.clone(), shared.interfaces.clone()),
             filters: Lens::new(shared.filters.clone(), shared.interfaces.clone()),
-            pacer: intake.spec.pace.map(Pacer::new),
+            pacer: pacer.or_else(|| intake.spec.pace.map(Pacer::new)),
             announced: false,
             limit_told: false,
             released: !intake.gated,
@@ -193,7 +194,10 @@ impl Reading {
         }
         self.announce(true).await;
         match self.framing.finish() {
-            Ok(()) if self.intake.spec.repeat != 1 => End::Clean,
+            Ok(()) if self.intake.spec.repeat != 1 => {
+                self.intake.turning().pacer = self.pacer.take();
+                End::Clean
+            }
             Ok(()) => {
                 self.intake
                     .shared
@@ -243,7 +247,7 @@ impl Reading {
             }
         }
         if self.intake.spec.repeat != 1 {
-            self.intake.repeat().saw(&decoded.batch);
+            self.intake.turning().turn.saw(&decoded.batch);
         }
         self.shape(&mut decoded);
         let parcel = self.intake.parcel(decoded);

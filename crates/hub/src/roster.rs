@@ -234,7 +234,7 @@ impl Roster {
                 filter: filter.subscribe(),
                 shutdown,
                 shaper: Arc::new(Mutex::new(Shaper::new(spec.shape))),
-                repeat: Arc::default(),
+                turning: Arc::default(),
                 spec: spec.clone(),
             };
             let reconnect = reconnect(plan, &spec, kind);

@@ -96,6 +96,58 @@ fn a_file_that_is_played_again_goes_on_in_time() {
     assert_eq!(counts["sources"][0]["decoded"], 300);
 }
 
+/// Files with packets of 0, 100 … ms and of 1, 2 … ms, and one with all of them in the order of `turns` turns.
+fn two_files(folder: &tempfile::TempDir, turns: u64) -> ([std::path::PathBuf; 2], Vec<u64>) {
+    let (short, long) = (packets(1, 3, BEGIN, 100_000), packets(2, 998, BEGIN + 1000, 1000));
+    let mut times: Vec<u64> = [&short[..], &long].concat().iter().map(|packet| packet.micros).collect();
+    times.sort_unstable();
+    // From 0 to 998 ms are 1000 steps; each turn begins one of them behind the last packet.
+    let turn = |turn: u64| times.iter().map(move |time| time + turn * 998_998);
+    let all = (0..turns).flat_map(turn).collect();
+    ([file(folder, "short.pcap", &pcap(&short)), file(folder, "long.pcap", &pcap(&long))], all)
+}
+
+fn times(packets: &[Packet]) -> Vec<u64> {
+    packets.iter().map(|packet| packet.micros).collect()
+}
+
+#[test]
+fn files_that_are_played_again_are_played_again_together() {
+    let folder = folder();
+    let ([short, long], expected) = two_files(&folder, 3);
+    let (short, long) = (short.to_str().unwrap(), long.to_str().unwrap());
+    for more in [&[][..], &["--order", "exact"], &["--pace", "max"], &["--pace", "100x"]] {
+        let out = folder.path().join("out.pcap");
+        let to = ["--loop", "3", "--format", "pcap", "--to", out.to_str().unwrap()];
+        let output = run(&[&["pipe", short, long], &to[..], more].concat(), b"");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(times(&read_pcap(&std::fs::read(&out).unwrap())), expected, "{more:?}");
+    }
+    let serve = ["serve", long, short, "--loop", "3", "--format", "pcap", "--listen", "127.0.0.1:0"];
+    let mut hub = Hub::start(&serve, 1);
+    assert_eq!(times(&read_pcap(&read_all(hub.client()))), expected);
+    assert!(hub.ended().0.success());
+}
+
+#[test]
+fn files_of_which_some_are_played_again_stay_in_order() {
+    let folder = folder();
+    let ([short, long], _) = two_files(&folder, 1);
+    let (short, long) = (short.to_str().unwrap(), long.to_str().unwrap());
+    let out = folder.path().join("out.pcap");
+    for loops in [["3", "1"], ["1", "3"], ["3", "2"], ["2", "3"]] {
+        let options = loops.map(|times| format!("loop={times}"));
+        let words = ["pipe", short, "--opt", &options[0], long, "--opt", &options[1]];
+        let to = ["--format", "pcap", "--to", out.to_str().unwrap()];
+        let output = run(&[&words[..], &to].concat(), b"");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let times = times(&read_pcap(&std::fs::read(&out).unwrap()));
+        let count = |n: usize| loops[n].parse::<usize>().unwrap();
+        assert_eq!(times.len(), count(0) * 3 + count(1) * 998);
+        assert!(times.is_sorted(), "{loops:?}: {times:?}");
+    }
+}
+
 #[test]
 fn a_file_is_played_for_ever_until_told_otherwise() {
     let folder = folder();
