@@ -15,6 +15,9 @@ pub struct Turn {
 
 /// The least distance of a turn's first packet from the last one before it.
 const LEAST: Duration = Duration::from_micros(1);
+/// How long a turn is that takes no time, since it is one packet: none tells how often such packets come, and at a
+/// pace they must not flood.
+const INSTANT: Duration = Duration::from_secs(1);
 
 impl Turn {
     /// Packets that came.
@@ -40,6 +43,9 @@ impl Turn {
     /// `None` if it had no packet: nor will the next.
     pub fn period(&self) -> Option<Duration> {
         let span = self.last.since(self.first?);
+        if span.is_zero() {
+            return Some(INSTANT);
+        }
         let mean = span / u32::try_from(self.packets.saturating_sub(1).max(1)).unwrap_or(u32::MAX);
         Some(span.saturating_add(mean.max(LEAST)))
     }
@@ -80,8 +86,9 @@ mod tests {
     }
 
     #[test]
-    fn one_packet_still_moves_on_and_none_ends_it() {
-        assert_eq!(turn(&[100]).period(), Some(LEAST));
+    fn one_packet_comes_every_second_and_none_never() {
+        assert_eq!(turn(&[100]).period(), Some(Duration::from_secs(1)));
+        assert_eq!(turn(&[100, 100]).period(), Some(Duration::from_secs(1)));
         assert_eq!(turn(&[]).period(), None);
     }
 }

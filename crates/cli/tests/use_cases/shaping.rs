@@ -149,6 +149,19 @@ fn files_of_which_some_are_played_again_stay_in_order() {
 }
 
 #[test]
+fn a_file_of_one_packet_is_played_again_every_second() {
+    let capture = packets(1, 1, BEGIN, 0);
+    let (kept, _) = piped(&capture, &["--loop", "1000"], &[]);
+    assert_eq!(times(&kept), (0..1000).map(|n| BEGIN + n * 1_000_000).collect::<Vec<_>>());
+    for pace in [["--pace", "10x"], ["--opt", "pace=10x"]] {
+        let begun = Instant::now();
+        let (kept, _) = piped(&capture, &[&["--loop", "4"], &pace[..]].concat(), &[]);
+        assert_eq!(kept.len(), 4);
+        assert!(begun.elapsed() >= Duration::from_millis(300), "{pace:?}: {:?}", begun.elapsed());
+    }
+}
+
+#[test]
 fn a_file_is_played_for_ever_until_told_otherwise() {
     let folder = folder();
     let path = file(&folder, "in.pcap", &pcap(&packets(1, 3, BEGIN, 1000)));
