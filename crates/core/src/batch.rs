@@ -28,6 +28,9 @@ pub struct Batch {
     pub marked_by: Option<Arc<[u32]>>,
     /// Set where `buffer` can be sent as it is.
     pub verbatim: Option<Verbatim>,
+    /// Whether packets get the time at which they are let go. Until then they have their own, which says in what
+    /// order they come and when they are due.
+    pub timed_later: bool,
 }
 
 /// Says that octets of a buffer are, unchanged, what the encoder of `format` would make of all
@@ -90,7 +93,8 @@ impl Batch {
         } else {
             Vec::new()
         };
-        Batch { buffer: self.buffer.clone(), packets, options, ..Batch::default() }
+        let (buffer, timed_later) = (self.buffer.clone(), self.timed_later);
+        Batch { buffer, packets, options, timed_later, ..Batch::default() }
     }
 
     /// Whether there is no packet in it.

@@ -21,11 +21,14 @@ pub struct Shape {
 /// Whose time packets have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Time {
-    /// Their own.
+    /// That with which they come.
     #[default]
     Keep,
     /// That of the moment at which they pass.
     Now,
+    /// Their own, also where a source [asks for another](Batch::timed_later): for what sends each when it is due by
+    /// that, to where nobody sees it.
+    Own,
 }
 
 /// Applies a [`Shape`] to packet after packet.
@@ -47,7 +50,16 @@ impl Shaper {
         self.shape == Shape::default()
     }
 
-    /// Whether it changes packets that it keeps.
+    /// Whether packets of a batch get the time at which they pass.
+    pub fn times(&self, batch: &Batch) -> bool {
+        match self.shape.time {
+            Time::Keep => batch.timed_later,
+            Time::Now => true,
+            Time::Own => false,
+        }
+    }
+
+    /// Whether it changes packets that it keeps, whatever they are.
     pub fn alters(&self) -> bool {
         self.shape.snaplen.is_some() || self.shape.time == Time::Now
     }
@@ -68,13 +80,11 @@ impl Shaper {
         self.shape.count.is_some_and(|count| self.kept >= count)
     }
 
-    /// A packet as it is to be; `now` is the time of this moment.
-    pub fn altered(&self, packet: &Packet, now: Timestamp) -> Packet {
+    /// A packet as it is to be; `time` is what it gets, where that is not its own.
+    pub fn altered(&self, packet: &Packet, time: Option<Timestamp>) -> Packet {
         let mut packet = *packet;
         packet.caplen = self.shape.snaplen.map_or(packet.caplen, |snaplen| packet.caplen.min(snaplen));
-        if self.shape.time == Time::Now {
-            packet.timestamp = now;
-        }
+        packet.timestamp = time.unwrap_or(packet.timestamp);
         packet
     }
 
@@ -83,12 +93,16 @@ impl Shaper {
         if self.is_idle() { 0 } else { batch.retain(|_| self.keeps()) }
     }
 
-    /// Makes of a batch's packets what they are to be; `now` is the time of this moment.
-    pub fn alter(&self, batch: &mut Batch, now: Timestamp) {
+    /// Makes of a batch's packets what they are to be; `now` is the time of this moment, and `None` where packets
+    /// that want it are to get that of a later one.
+    pub fn alter(&self, batch: &mut Batch, now: Option<Timestamp>) {
         let cuts = |packet: &Packet| self.shape.snaplen.is_some_and(|snaplen| packet.caplen > snaplen);
-        if self.shape.time == Time::Now || batch.packets.iter().any(cuts) {
+        let timed = self.shape.time == Time::Now;
+        if timed || batch.packets.iter().any(cuts) {
+            let time = now.filter(|_| timed);
             batch.verbatim = None;
-            batch.packets.iter_mut().for_each(|packet| *packet = self.altered(packet, now));
+            batch.timed_later = timed && time.is_none();
+            batch.packets.iter_mut().for_each(|packet| *packet = self.altered(packet, time));
         }
     }
 }
@@ -140,8 +154,18 @@ mod tests {
         let mut shaper = Shaper::new(Shape { snaplen: Some(4), time: Time::Now, ..Shape::default() });
         let mut some = batch(2);
         assert_eq!(shaper.choose(&mut some), 0);
-        shaper.alter(&mut some, Timestamp::new(99, 0));
+        shaper.alter(&mut some, Some(Timestamp::new(99, 0)));
         assert_eq!((some.packets[1].caplen, some.packets[1].origlen), (4, 20));
         assert_eq!(times(&some), [99, 99]);
+    }
+
+    #[test]
+    fn packets_get_a_later_time_where_they_are_let_go_later() {
+        let mut some = batch(2);
+        Shaper::new(Shape { time: Time::Now, ..Shape::default() }).alter(&mut some, None);
+        assert_eq!(times(&some), [0, 1]);
+        for (time, gets) in [(Time::Keep, true), (Time::Now, true), (Time::Own, false)] {
+            assert_eq!(Shaper::new(Shape { time, ..Shape::default() }).times(&some), gets);
+        }
     }
 }

@@ -11,7 +11,7 @@ use pcaphub_core::format::Format;
 use pcaphub_core::linktype::LinkType;
 use pcaphub_core::merge::{MergeConfig, Order};
 use pcaphub_core::pace::Pace;
-use pcaphub_core::shape::Shape;
+use pcaphub_core::shape::{Shape, Time};
 
 use crate::endpoint::{Endpoint, Scheme};
 use crate::event::Onto;
@@ -56,6 +56,7 @@ impl FeedKey {
         rule: &OnSlowRule,
         filters: &Filters,
     ) -> Self {
+        let injects = spec.endpoint.scheme == Scheme::If;
         FeedKey {
             name: spec.name.clone(),
             onto: if spec.endpoint.scheme == Scheme::If { Onto::Interface } else { Onto::Stream },
@@ -66,9 +67,10 @@ impl FeedKey {
             dedup: spec.dedup,
             filter: spec.filter.as_ref().and_then(|text| filters.number(text)),
             addresses: spec.injection.addresses,
-            shape: spec.shape,
+            // Nobody sees the time of a packet on an interface, and it is sent by its own.
+            shape: if injects { Shape { time: Time::Own, ..spec.shape } } else { spec.shape },
             // An injection keeps its own time, to the microsecond.
-            pace: spec.pace.filter(|_| spec.endpoint.scheme != Scheme::If),
+            pace: spec.pace.filter(|_| !injects),
         }
     }
 
@@ -137,6 +139,14 @@ pub fn pace_all(text: &str, sources: &mut [SourceSpec], sinks: &mut [SinkSpec]) 
     } else {
         sinks.iter_mut().for_each(|spec| set(&mut spec.endpoint, &mut spec.pace));
     }
+}
+
+/// Whether packets with `time=now` get the time at which a sink lets them go: where one goes by their own to let them
+/// go in time. Beside live sources the time of the moment is what brings them into one order, in the merge already.
+pub(crate) fn times_later(plan: &Plan) -> bool {
+    let live = |spec| source::kind(spec).is_some_and(|kind| !kind.waits_for_reader);
+    let paced = |sink: &SinkSpec| sink.pace.is_some_and(|pace| pace != Pace::Max);
+    plan.sinks.iter().any(paced) && !plan.sources.iter().any(live)
 }
 
 /// Whether each client gets the files from their beginning: all sources are regular files, and no

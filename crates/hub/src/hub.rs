@@ -217,6 +217,7 @@ impl Hub {
             // A later sink may send, too.
             sends: changeable || plan.sinks.iter().any(sends),
             filters: marked_by,
+            times_later: Arc::default(),
             next_stream: Arc::new(AtomicU64::new(0)),
         };
         let certificates = tokio::spawn(site.tls.clone().watch(outer.clone()));

@@ -1,6 +1,6 @@
 //! What passes between a source's streams and the hub: messages, and what all streams share.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -113,6 +113,8 @@ pub struct Shared {
     pub sends: bool,
     /// The filters of all sinks, which may change.
     pub filters: watch::Receiver<Filters>,
+    /// Whether packets that are to have the time of the moment get that where they are let go, behind the merge.
+    pub times_later: Arc<AtomicBool>,
     /// Numbers streams.
     pub next_stream: Arc<AtomicU64>,
 }

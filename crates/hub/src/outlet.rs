@@ -55,7 +55,7 @@ impl Outlet {
     /// Takes over a run of packets of a batch.
     pub fn push(&mut self, batch: &Arc<Batch>, packets: Range<usize>, now: Monotonic) {
         match &mut self.queue {
-            None => self.feed.push(batch, packets, now),
+            None => let_go(&mut self.feed, batch, packets, now),
             Some(_) if self.feed.is_done() => {}
             Some(queue) => {
                 queue.push(batch, packets);
@@ -68,9 +68,6 @@ impl Outlet {
 
     /// Publishes what is due, and ends the feed when it has had all that it may have.
     pub fn flush(&mut self, now: Monotonic) {
-        if self.feed.wants_wall_clock() {
-            self.feed.set_wall_clock(wall_clock());
-        }
         if let Some(queue) = &mut self.queue {
             queue.release(&mut self.feed, now);
         }
@@ -102,6 +99,14 @@ impl Outlet {
             self.feed.lose(DropReason::Closed, packets);
         }
     }
+}
+
+/// Pushes packets, with the time of this moment where they are to have that.
+fn let_go(feed: &mut Feed, batch: &Batch, packets: Range<usize>, now: Monotonic) {
+    if feed.times(batch) {
+        feed.set_wall_clock(wall_clock());
+    }
+    feed.push(batch, packets, now);
 }
 
 impl Queue {
@@ -146,7 +151,7 @@ impl Queue {
                 self.due = None;
                 run.packets.start += 1;
             }
-            feed.push(&run.batch, start..run.packets.start, now);
+            let_go(feed, &run.batch, start..run.packets.start, now);
             if !run.packets.is_empty() {
                 return;
             }

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::io::Read;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use pcaphub_core::filter::{Filters, Marker, Unfit};
 use pcaphub_core::format::Format;
@@ -311,8 +312,9 @@ impl Reading {
             return Err(End::Unwanted);
         }
         self.admitted().await?;
+        let later = self.intake.shared.times_later.load(Ordering::Relaxed);
         let decoded = parcel.decoded_mut();
-        self.intake.shaper().alter(&mut decoded.batch, wall_clock());
+        self.intake.shaper().alter(&mut decoded.batch, (!later).then(wall_clock));
         if let Some(filters) = self.filters.present() {
             filters.mark(&mut decoded.batch);
             while let Some(unfit) = filters.take_error() {

@@ -1,6 +1,7 @@
 //! What runs in a hub: sources, feeds and sinks, each with what stops it, and how they come and go.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use pcaphub_core::buffer::Pool;
@@ -16,7 +17,7 @@ use crate::access::Access;
 use crate::allowance::Allowance;
 use crate::clients::Clients;
 use crate::controls::Controls;
-use crate::defaults::{FeedKey, OnSlowRule, budget, reconnect};
+use crate::defaults::{FeedKey, OnSlowRule, budget, reconnect, times_later};
 use crate::event::Event;
 use crate::feeds::{FeedId, Feeds};
 use crate::ingest::Ingest;
@@ -169,6 +170,7 @@ impl Roster {
         }
         self.replay = opened.replay;
         self.plan.sources.clone_from(&opened.plan.sources);
+        self.shared.times_later.store(times_later(&opened.plan), Ordering::Relaxed);
         let on_slow = OnSlowRule::of(&opened.plan);
         let news = std::mem::take(&mut opened.sources);
         for (index, (parts, kept)) in news.into_iter().zip(&opened.changes.sources).enumerate() {

@@ -47,9 +47,17 @@ fn packets_keep_their_distances_and_none_is_early() {
     let folder = folder();
     let capture = packets(1, 200, BEGIN, 10_000);
     let path = file(&folder, "in.pcap", &pcap(&capture));
-    for (pace, divisor) in [(&[][..], 1), (&["--pace", "2x"], 2)] {
+    let path = path.to_str().unwrap();
+    let ways: [(&[&str], u64); 4] = [
+        (&[path, "va"], 1),
+        (&[path, "va", "--pace", "2x"], 2),
+        // On the wire nobody sees what time they have.
+        (&[path, "--opt", "time=now", "va"], 1),
+        (&[path, "va", "--opt", "time=now"], 1),
+    ];
+    for (words, divisor) in ways {
         let (hub, mut client) = receiver(&network);
-        replay(&network, &[&[path.to_str().unwrap(), "va"], pace].concat());
+        replay(&network, words);
         let arrived = packets_until(&mut client, 200, |_| true);
         let late = |(sent, arrived_at): (&Packet, &Packet)| {
             let due = (sent.micros - BEGIN) / divisor;

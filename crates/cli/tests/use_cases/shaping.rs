@@ -96,6 +96,61 @@ fn a_file_that_is_played_again_goes_on_in_time() {
     assert_eq!(counts["sources"][0]["decoded"], 300);
 }
 
+#[test]
+fn packets_get_the_time_at_which_they_are_let_go_at_their_pace() {
+    let capture = packets(1, 6, BEGIN, 100_000);
+    let ways: [(&[&str], &[&str]); 5] = [
+        (&["--pace", "1x", "--opt", "time=now"], &[]),
+        (&["--pace", "10pps", "--opt", "time=now"], &[]),
+        (&["--pace", "1x"], &["--opt", "time=now"]),
+        (&["--opt", "time=now"], &["--opt", "pace=1x"]),
+        (&["--opt", "time=now", "--opt", "pace=1x"], &[]),
+    ];
+    for (before, after) in ways {
+        let (kept, _) = piped(&capture, before, after);
+        let times = times(&kept);
+        assert_eq!(times.len(), 6);
+        // Each may be late, and none is early.
+        assert!(times.is_sorted() && times[5] - times[0] > 400_000, "{before:?} {after:?}: {times:?}");
+        assert!(times[0] > BEGIN + 86_400_000_000, "{before:?} {after:?}: {times:?}");
+    }
+}
+
+#[test]
+fn files_of_which_one_gets_the_time_of_the_moment_keep_step() {
+    let folder = folder();
+    let (own, other) = (packets(1, 6, BEGIN, 100_000), packets(2, 6, BEGIN + 50_000, 100_000));
+    let (own, other) = (file(&folder, "1.pcap", &pcap(&own)), file(&folder, "2.pcap", &pcap(&other)));
+    let out = folder.path().join("out.pcap");
+    let words = ["pipe", own.to_str().unwrap(), other.to_str().unwrap(), "--opt", "time=now", "--pace", "1x"];
+    let to = ["--format", "pcap", "--to", out.to_str().unwrap()];
+    assert!(run(&[&words[..], &to].concat(), b"").status.success());
+    let all = read_pcap(&std::fs::read(&out).unwrap());
+    assert_eq!(all.iter().map(|packet| packet.octets[11]).collect::<Vec<_>>(), [1, 2].repeat(6));
+    let [own, other] = [0, 1].map(|first| times(&all).into_iter().skip(first).step_by(2).collect::<Vec<_>>());
+    assert_eq!(own, (0..6).map(|n| BEGIN + n * 100_000).collect::<Vec<_>>());
+    assert!(other.is_sorted() && other[5] - other[0] > 400_000, "{other:?}");
+}
+
+#[test]
+fn a_packet_that_comes_after_a_pause_gets_the_time_at_which_it_comes() {
+    let producer = Producer::new();
+    let source = format!("tcp://127.0.0.1:{}", producer.port());
+    let hub = Hub::start(&["serve", &source, "--listen", "127.0.0.1:0", "--opt", "time=now"], 1);
+    let mut from = producer.accept();
+    std::io::Write::write_all(&mut from, &header(1)).unwrap();
+    let mut client = connect(hub.client());
+    read_exact(&mut client, 24);
+    let record = record(&packets(1, 1, BEGIN, 1)[0]);
+    for _ in 0..10 {
+        let earliest = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_micros() as u64;
+        std::io::Write::write_all(&mut from, &record).unwrap();
+        let octets = [header(1), read_exact(&mut client, record.len())].concat();
+        assert!(read_pcap(&octets)[0].micros >= earliest, "it has an earlier time");
+    }
+    hub.stop();
+}
+
 /// Files with packets of 0, 100 … ms and of 1, 2 … ms, and one with all of them in the order of `turns` turns.
 fn two_files(folder: &tempfile::TempDir, turns: u64) -> ([std::path::PathBuf; 2], Vec<u64>) {
     let (short, long) = (packets(1, 3, BEGIN, 100_000), packets(2, 998, BEGIN + 1000, 1000));

@@ -151,9 +151,9 @@ impl Feed {
         Some(linktype)
     }
 
-    /// Whether its packets get the time at which they are pushed.
-    pub fn wants_wall_clock(&self) -> bool {
-        self.shaper.alters()
+    /// Whether packets of a batch get the time at which they are pushed.
+    pub fn times(&self, batch: &Batch) -> bool {
+        self.shaper.times(batch)
     }
 
     /// That time, from now on.
@@ -316,7 +316,8 @@ impl Feed {
     }
 
     fn encode(&mut self, batch: &Batch, packet: &Packet) {
-        let altered = self.shaper.alters().then(|| self.shaper.altered(packet, self.wall_clock));
+        let time = self.times(batch).then_some(self.wall_clock);
+        let altered = (time.is_some() || self.shaper.alters()).then(|| self.shaper.altered(packet, time));
         let packet = altered.as_ref().unwrap_or(packet);
         self.learn(packet.interface);
         let Some(interface) = self.known.get(packet.interface.0 as usize) else {

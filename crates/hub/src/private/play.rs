@@ -84,14 +84,14 @@ impl Replay {
     /// Merges and encodes one step's worth of what was read.
     fn step(&self, feed: &mut Feed, tracks: &[Track], merge: &mut Merge<()>) {
         let now = self.clock.now();
-        if feed.wants_wall_clock() {
-            feed.set_wall_clock(wall_clock());
-        }
         let mut forwarded = vec![0u64; tracks.len()];
         merge.drain(now, STEP_OCTETS, &mut |batch, run, lane| {
             // Lanes were opened in the order of the tracks, and none is opened later.
             if let Some(count) = forwarded.get_mut(lane.slot()) {
                 *count += run.len() as u64;
+            }
+            if feed.times(batch) {
+                feed.set_wall_clock(wall_clock());
             }
             feed.push(batch, run, now);
         });
@@ -194,7 +194,7 @@ impl Replay {
             decoded.filtered += filter.keep(&mut decoded.batch);
         }
         decoded.filtered += shaper.choose(&mut decoded.batch);
-        shaper.alter(&mut decoded.batch, wall_clock());
+        shaper.alter(&mut decoded.batch, Some(wall_clock()));
         filters.mark(&mut decoded.batch);
         for marker in own_filter.iter_mut().chain([filters]) {
             while let Some(Unfit { filter, why }) = marker.take_error() {
