@@ -289,8 +289,7 @@ mod tests {
     #[test]
     fn the_service_that_makes_an_interface_is_one_that_starts() {
         let unit = include_str!("../../../packaging/systemd/pcaphub-replay.service");
-        let line =
-            unit.lines().find_map(|line| line.strip_prefix("ExecStart=/usr/local/bin/pcaphub ")).unwrap();
+        let line = unit.lines().find_map(|line| line.strip_prefix("ExecStart=/usr/bin/pcaphub ")).unwrap();
         let plan = plan_of(&line.split(' ').collect::<Vec<_>>()).unwrap();
         assert_eq!(plan.sources[0].reconnect, Some(Reconnect::Always));
         assert!(plan.sinks[0].injection.create_tap);
