@@ -112,7 +112,7 @@ fn what_is_no_capture_is_named_with_a_hint_and_a_short_escaped_quote() {
         (long.as_bytes(), Foreign::HttpRequest, "`GET /aaa"),
         (b"GET / HTTP/1.0\r\n\r\n", Foreign::HttpRequest, "`GET / HTTP/1.0`"),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Foreign::HttpRequest, "PRI"),
-        (&[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3], Foreign::Tls, "stunnel"),
+        (&[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3], Foreign::Tls, "tls-listen://"),
         (b"SSH-2.0-OpenSSH_9.2p1\r\n", Foreign::Ssh, "SSH-2.0-OpenSSH_9.2p1"),
         (b"snoop\0\0\0\0\0\0\x02\0\0\0\x04", Foreign::Snoop, "editcap"),
         (
