@@ -9,8 +9,8 @@
 //! runs is kept by the `roster`, which a new plan changes while the path goes on.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use pcaphub_core::interface::Interfaces;
@@ -59,7 +59,7 @@ pub struct Hub {
     clock: Clock,
     pulse: Pulse,
     interfaces: Interfaces,
-    running: Arc<Mutex<Option<Running>>>,
+    running: watch::Sender<Option<Running>>,
     changing: mpsc::Sender<Change>,
     changes: mpsc::Receiver<Change>,
 }
@@ -87,7 +87,7 @@ pub fn open(
         clock: Clock::default(),
         pulse: Pulse::default(),
         interfaces: Interfaces::bounded(opened.plan.limits.interface_octets()),
-        running: Arc::default(),
+        running: watch::Sender::default(),
         opened,
         site,
         changing,
@@ -99,7 +99,7 @@ pub fn open(
 #[derive(Clone)]
 pub struct Handle {
     site: Site,
-    running: Arc<Mutex<Option<Running>>>,
+    running: watch::Receiver<Option<Running>>,
     changing: mpsc::Sender<Change>,
     turn: Arc<tokio::sync::Mutex<()>>,
 }
@@ -120,17 +120,18 @@ pub struct Changed {
 impl Handle {
     /// Makes the hub what a new plan says, without touching what is the same in both: who is connected stays,
     /// and nothing on its way is lost. See [`Changes`](crate::changes::Changes) for what that is. Returns
-    /// when the new plan is in force.
+    /// when the new plan is in force; that of a hub that is set up, once it runs.
     ///
     /// To be called on a runtime; it opens on a thread of its own.
     ///
     /// # Errors
     /// The plan cannot work, or something of it cannot be opened: then everything is as it was. The hub
-    /// does not run any more, or not yet.
+    /// does not run any more.
     pub async fn change(&self, plan: Plan) -> Result<Changed, HubError> {
         let _turn = self.turn.lock().await;
-        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let Some(running) = running else { return Err(not_running()) };
+        let mut running = self.running.clone();
+        let running = running.wait_for(Option::is_some).await.map_err(|_| not_running())?.clone();
+        let running = running.ok_or_else(not_running)?;
         let site = self.site.clone();
         let (sources, sinks) = (running.sources.len(), running.sinks.len());
         let opening = tokio::task::spawn_blocking(move || site.open_besides(&running, plan));
@@ -185,7 +186,7 @@ impl Hub {
 
     /// To change it while it runs.
     pub fn handle(&self) -> Handle {
-        let (site, running, changing) = (self.site.clone(), self.running.clone(), self.changing.clone());
+        let (site, running, changing) = (self.site.clone(), self.running.subscribe(), self.changing.clone());
         Handle { site, running, changing, turn: Arc::default() }
     }
 
@@ -356,7 +357,7 @@ impl Hub {
 }
 
 /// Puts a new plan in force.
-fn accept(change: Change, roster: &mut Roster, path: &mut Path, running: &Mutex<Option<Running>>) {
+fn accept(change: Change, roster: &mut Roster, path: &mut Path, running: &watch::Sender<Option<Running>>) {
     let (mut opened, done) = change;
     roster.change_sources(&mut opened, path);
     roster.change_sinks(&mut opened, path);
@@ -366,8 +367,8 @@ fn accept(change: Change, roster: &mut Roster, path: &mut Path, running: &Mutex<
 }
 
 /// Lets the next plan know what runs.
-fn tell(running: &Mutex<Option<Running>>, roster: &Roster) {
-    *running.lock().unwrap_or_else(PoisonError::into_inner) = Some(roster.running());
+fn tell(running: &watch::Sender<Option<Running>>, roster: &Roster) {
+    running.send_replace(Some(roster.running()));
 }
 
 /// A sink has ended; with what, if that was a failure.
