@@ -83,9 +83,10 @@ pub fn network() -> Option<Network> {
     ));
     // Joining the IPv6 groups makes a few packets.
     wait_until("the cable is quiet", || {
-        let before = network.b.count("vb", "rx_packets");
-        std::thread::sleep(std::time::Duration::from_millis(150));
-        before == network.b.count("vb", "rx_packets")
+        let moved = || ["rx_packets", "tx_packets"].map(|counter| network.b.count("vb", counter));
+        let before = moved();
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        before == moved()
     });
     network._open = network.b.inside(|| PORTS.map(|port| UdpSocket::bind(("::", port)).unwrap())).into();
     Some(network)
