@@ -34,34 +34,37 @@ enum Part {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Shape {
-    /// So many digits.
-    Digits(usize),
+    /// So many digits, from the first number to the last.
+    Digits(usize, u32, u32),
     /// Any number of digits.
     Number,
-    /// So many letters.
-    Letters(usize),
+    /// One of these words.
+    Word(&'static [&'static str]),
     /// `+0100`.
     Offset,
 }
 
 /// Conversions, and what they yield.
 const CONVERSIONS: &[(char, Shape)] = &[
-    ('Y', Shape::Digits(4)),
-    ('G', Shape::Digits(4)),
-    ('y', Shape::Digits(2)),
-    ('m', Shape::Digits(2)),
-    ('d', Shape::Digits(2)),
-    ('H', Shape::Digits(2)),
-    ('M', Shape::Digits(2)),
-    ('S', Shape::Digits(2)),
-    ('V', Shape::Digits(2)),
-    ('j', Shape::Digits(3)),
-    ('u', Shape::Digits(1)),
+    ('Y', Shape::Digits(4, 0, 9999)),
+    ('G', Shape::Digits(4, 0, 9999)),
+    ('y', Shape::Digits(2, 0, 99)),
+    ('m', Shape::Digits(2, 1, 12)),
+    ('d', Shape::Digits(2, 1, 31)),
+    ('H', Shape::Digits(2, 0, 23)),
+    ('M', Shape::Digits(2, 0, 59)),
+    ('S', Shape::Digits(2, 0, 60)),
+    ('V', Shape::Digits(2, 1, 53)),
+    ('j', Shape::Digits(3, 1, 366)),
+    ('u', Shape::Digits(1, 1, 7)),
     ('s', Shape::Number),
-    ('a', Shape::Letters(3)),
-    ('b', Shape::Letters(3)),
+    ('a', Shape::Word(DAYS)),
+    ('b', Shape::Word(MONTHS)),
     ('z', Shape::Offset),
 ];
+
+const DAYS: &[&str] = &["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
+const MONTHS: &[&str] = &["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
 /// The longest name without what is added to it; file systems take 255 octets.
 const LONGEST: usize = 200;
@@ -204,22 +207,23 @@ fn number(digits: &str) -> Option<u32> {
 /// Whether `text` could be what these parts yield.
 fn matches(parts: &[Part], text: &str) -> bool {
     let Some((part, rest)) = parts.split_first() else { return text.is_empty() };
-    let behind = |octets: usize, fits: fn(&u8) -> bool| {
-        let taken = text.as_bytes().get(..octets).is_some_and(|taken| taken.iter().all(fits));
-        taken && matches(rest, text.get(octets..).unwrap_or_default())
+    let after = |word: &str| text.strip_prefix(word).is_some_and(|text| matches(rest, text));
+    let digits = |from: usize, count: usize| {
+        text.get(from..from + count).filter(|digits| digits.bytes().all(|digit| digit.is_ascii_digit()))
     };
     match part {
-        Part::Text(literal) => text.strip_prefix(literal.as_str()).is_some_and(|text| matches(rest, text)),
-        Part::Time(_, Shape::Digits(count)) => behind(*count, u8::is_ascii_digit),
-        Part::Time(_, Shape::Letters(count)) => behind(*count, u8::is_ascii_alphabetic),
+        Part::Text(literal) => after(literal),
+        Part::Time(_, Shape::Word(words)) => words.iter().any(|word| after(word)),
+        Part::Time(_, Shape::Digits(count, first, last)) => digits(0, *count).is_some_and(|digits| {
+            digits.parse().is_ok_and(|number: u32| (*first..=*last).contains(&number)) && after(digits)
+        }),
         Part::Time(_, Shape::Offset) => {
-            text.starts_with(['+', '-']) && text.len() >= 5 && {
-                let digits = text.as_bytes().get(1..5).unwrap_or_default();
-                digits.iter().all(u8::is_ascii_digit) && matches(rest, text.get(5..).unwrap_or_default())
-            }
+            text.starts_with(['+', '-'])
+                && digits(1, 4).is_some()
+                && matches(rest, text.get(5..).unwrap_or_default())
         }
         // No second of this age or a later one has more digits.
-        Part::Time(_, Shape::Number) => (1..=20).any(|count| behind(count, u8::is_ascii_digit)),
+        Part::Time(_, Shape::Number) => (1..=20).any(|count| digits(0, count).is_some_and(after)),
     }
 }
 
@@ -271,6 +275,10 @@ mod tests {
             "cap-2026-11-24.pcapng",
             "xcap-2026-11-24T19-06-21+0000.pcapng",
             "cap-2026-11-24T19-06-21+0000-x.pcapng",
+            "cap-2026-13-24T19-06-21+0000.pcapng",
+            "cap-2026-00-24T19-06-21+0000.pcapng",
+            "cap-2026-11-32T19-06-21+0000.pcapng",
+            "cap-2026-11-24T24-06-21+0000.pcapng",
             "cap-２026-11-24T19-06-21+0000.pcapng",
             "thesis.pcapng",
             "",
@@ -280,6 +288,7 @@ mod tests {
         let seconds = template("%s-%S");
         assert_eq!(seconds.stem_of("1795547181-21-3"), Some(("1795547181-21", 3)));
         assert!(template("x.pcap").names("x-12.pcap"));
+        assert!(template("%a-%b").names("Sun-Feb") && !template("%a-%b").names("abc-Feb"));
     }
 
     #[test]
