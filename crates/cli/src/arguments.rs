@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::ArgMatches;
+use pcaphub::config::{self, Config};
 use pcaphub::limits::Limits;
 use pcaphub::plan::{self, Plan, PlanError, Reconnect};
 
@@ -62,22 +63,6 @@ fn arguments(matches: &ArgMatches) -> Result<Arguments, PlanError> {
         let why = "where shall the packets go? Add --to SINK, e.g. --to tcp://192.168.1.3:57012 or --to capture.pcapng";
         return Err(PlanError::Refused(why.into()));
     }
-    let defaults = Limits::default();
-    let limits = Limits {
-        max_memory: memory(matches)?,
-        max_clients: number(matches, "max-clients"),
-        max_clients_per_address: number(matches, "max-clients-per-address"),
-        max_producers: number(matches, "max-producers"),
-        max_producers_per_address: number(matches, "max-producers-per-address"),
-        client_timeout: option(matches, "client-timeout", plan::duration)?.unwrap_or(defaults.client_timeout),
-        keepalive: option(matches, "keepalive", plan::duration)?.unwrap_or(defaults.keepalive),
-        producer_silence: option(matches, "producer-silence", plan::duration)?
-            .unwrap_or(defaults.producer_silence),
-        header_wait: option(matches, "header-wait", plan::duration)?.unwrap_or(defaults.header_wait),
-        handshake_timeout: option(matches, "handshake-timeout", plan::duration)?
-            .unwrap_or(defaults.handshake_timeout),
-        drain: option(matches, "drain", plan::duration)?.unwrap_or(defaults.drain),
-    };
     let plan = Plan {
         sources,
         sinks,
@@ -86,7 +71,7 @@ fn arguments(matches: &ArgMatches) -> Result<Arguments, PlanError> {
         reconnect: if verb == Verb::Serve { Reconnect::Always } else { Reconnect::Error },
         count: matches.get_one("count").copied(),
         duration: option(matches, "duration", plan::span)?,
-        limits,
+        limits: limits(matches)?,
     };
     // `cat` stands in pipelines, where news of who came and went is noise.
     let quiet = matches.get_count("quiet") as i8 + i8::from(verb == Verb::Cat);
@@ -101,12 +86,13 @@ fn arguments(matches: &ArgMatches) -> Result<Arguments, PlanError> {
     })
 }
 
-fn number(matches: &ArgMatches, id: &str) -> usize {
-    matches.get_one::<u32>(id).map_or(0, |n| *n as usize)
-}
-
-fn memory(matches: &ArgMatches) -> Result<usize, PlanError> {
-    Ok(option(matches, "max-memory", plan::memory)?.unwrap_or(512 << 20))
+/// The limits, read as the configuration file reads them.
+fn limits(matches: &ArgMatches) -> Result<Limits, PlanError> {
+    let mut said = Config::default();
+    for limit in config::limits() {
+        option(matches, limit.name, |text| (limit.set)(&mut said, text))?;
+    }
+    Ok(said.plan.limits)
 }
 
 /// What a line says, for tests.

@@ -3,6 +3,7 @@
 //! What is planned and not built is known here, too, so that who asks for it is told what there is instead.
 
 use clap::{Arg, ArgAction, ArgMatches, Command, builder::PossibleValuesParser, value_parser};
+use pcaphub::config::{self, Config};
 use pcaphub::plan::{PlanError, Value};
 
 use crate::logging::LogFormat;
@@ -168,65 +169,7 @@ fn with_sources(verb: &'static str, about: &'static str, required: bool) -> Comm
         .arg(print_config::argument())
         .args(not_built_arguments())
         .next_help_heading("Limits and messages")
-        .arg(
-            text("max-memory", "max-memory", "SIZE")
-                .default_value("512MiB")
-                .help("What the process may hold, 16MiB at least"),
-        )
-        .arg(
-            text("max-clients", "max-clients", "N")
-                .default_value("256")
-                .value_parser(value_parser!(u32).range(1..))
-                .help("Clients of all listeners together"),
-        )
-        .arg(
-            text("max-clients-per-address", "max-clients-per-address", "N")
-                .default_value("16")
-                .value_parser(value_parser!(u32).range(1..))
-                .help("Clients of one remote address"),
-        )
-        .arg(
-            text("max-producers", "max-producers", "N")
-                .default_value("256")
-                .value_parser(value_parser!(u32).range(1..))
-                .help("Producers of one tcp-listen:// or unix-listen: source; beyond, the longest-silent is cut"),
-        )
-        .arg(
-            text("max-producers-per-address", "max-producers-per-address", "N")
-                .default_value("16")
-                .value_parser(value_parser!(u32).range(1..))
-                .help("Producers of one remote address"),
-        )
-        .arg(
-            text("producer-silence", "producer-silence", "TIME")
-                .default_value("30s")
-                .help("How long a producer must be silent to be cut for another"),
-        )
-        .arg(
-            text("keepalive", "keepalive", "TIME")
-                .default_value("30s")
-                .help("An idle peer that answers no probe for so long is gone"),
-        )
-        .arg(
-            text("client-timeout", "client-timeout", "TIME")
-                .default_value("30s")
-                .help("A client that acknowledges nothing sent to it for so long is dead"),
-        )
-        .arg(
-            text("header-wait", "header-wait", "TIME")
-                .default_value("1s")
-                .help("A client gets a header at the latest after this, assumed if need be"),
-        )
-        .arg(
-            text("handshake-timeout", "handshake-timeout", "TIME")
-                .default_value("5s")
-                .help("What a peer gets for its TLS handshake"),
-        )
-        .arg(
-            text("drain", "drain", "TIME")
-                .default_value("5s")
-                .help("What clients get to take what is queued when the hub is told to stop"),
-        )
+        .args(limit_arguments())
         .arg(
             Arg::new("quiet")
                 .short('q')
@@ -249,6 +192,23 @@ fn with_sources(verb: &'static str, about: &'static str, required: bool) -> Comm
                 .value_parser(["json"])
                 .help("Print the counts at the end, and on SIGUSR1, as JSON"),
         )
+}
+
+/// The limits, as the configuration file has them.
+fn limit_arguments() -> impl Iterator<Item = Arg> {
+    let default = Config::default();
+    config::limits().map(move |limit| {
+        Arg::new(limit.name)
+            .long(limit.name)
+            .value_name(limit.value)
+            .default_value((limit.shown)(&default).unwrap_or_default())
+            .help(capitalised(limit.help))
+    })
+}
+
+fn capitalised(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().into_iter().flat_map(char::to_uppercase).chain(letters).collect()
 }
 
 fn listener_arguments() -> Vec<Arg> {
@@ -319,7 +279,7 @@ fn not_built_arguments() -> Vec<Arg> {
 pub(crate) fn option<T>(
     matches: &ArgMatches,
     id: &str,
-    read: impl Fn(&str) -> Value<T>,
+    read: impl FnOnce(&str) -> Value<T>,
 ) -> Result<Option<T>, PlanError> {
     let Ok(Some(value)) = matches.try_get_one::<String>(id) else { return Ok(None) };
     read(value).map(Some).map_err(|why| PlanError::BadValue {

@@ -20,7 +20,7 @@ pub use endpoints::{LISTS, TEXTS};
 pub use fault::{ConfigError, ConfigErrors, Fault};
 pub use file::{LoadError, MAX_OCTETS, check, doubts, load};
 pub use print::printed;
-pub use settings::{LogFormat, LogLevel, SETTINGS, Setting, Table};
+pub use settings::{LogFormat, LogLevel, SETTINGS, Setting, Table, limits};
 
 use document::Document;
 use endpoints::{Endpoints, Spot};

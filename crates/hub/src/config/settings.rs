@@ -74,6 +74,8 @@ pub struct Setting {
     pub table: Table,
     /// Its name, that of the option on the command line.
     pub name: &'static str,
+    /// What stands for its value in help.
+    pub value: &'static str,
     /// What it is for, in a few words.
     pub help: &'static str,
     /// Reads its value.
@@ -84,10 +86,11 @@ pub struct Setting {
 
 /// The row of a limit: its name, its field, what reads its value and what writes it, and what it is for.
 macro_rules! limit {
-    ($name:literal, $field:ident, $read:path => $shown:path, $help:literal) => {
+    ($name:literal, $field:ident, $value:literal, $read:path => $shown:path, $help:literal) => {
         Setting {
             table: Table::Limits,
             name: $name,
+            value: $value,
             help: $help,
             set: |config, text| $read(text).map(|value| config.plan.limits.$field = value),
             shown: |config| Some($shown(config.plan.limits.$field)),
@@ -100,6 +103,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         table: Table::Top,
         name: "order",
+        value: "ORDER",
         help: "order of several sources: time, arrival, or exact (waits for every source)",
         set: |config, text| plan::order(text).map(|order| config.plan.order = Some(order)),
         shown: |config| {
@@ -116,6 +120,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         table: Table::Top,
         name: "hold",
+        value: "TIME",
         help: "how long the others wait for a source that has nothing to read",
         set: |config, text| plan::duration(text).map(|hold| config.plan.hold = hold),
         shown: |config| Some(time(config.plan.hold)),
@@ -123,6 +128,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         table: Table::Top,
         name: "reconnect",
+        value: "WHEN",
         help: "when sources that do not say it are opened again: error, always or no",
         set: |config, text| plan::reconnect(text).map(|reconnect| config.plan.reconnect = reconnect),
         shown: |config| {
@@ -136,6 +142,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         table: Table::Top,
         name: "count",
+        value: "COUNT",
         help: "stop after this many packets",
         set: |config, text| plan::count(text).map(|count| config.plan.count = Some(count)),
         shown: |config| config.plan.count.map(|count| count.to_string()),
@@ -143,6 +150,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         table: Table::Top,
         name: "duration",
+        value: "TIME",
         help: "stop after this time",
         set: |config, text| plan::span(text).map(|duration| config.plan.duration = Some(duration)),
         shown: |config| config.plan.duration.map(time),
@@ -150,6 +158,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         table: Table::Top,
         name: "stats",
+        value: "FORMAT",
         help: "json: print the counts at the end, and on SIGUSR1, as JSON",
         set: |config, text| match text {
             "json" => {
@@ -163,6 +172,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         table: Table::Top,
         name: "user",
+        value: "NAME[:GROUP]",
         help: "started as root: become this user, NAME or NAME:GROUP, at once; root keeps all rights",
         set: |config, text| {
             config.user = Some(text.to_owned());
@@ -173,6 +183,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         table: Table::Log,
         name: "level",
+        value: "LEVEL",
         help: "error, warn, info, debug or trace",
         set: |config, text| {
             let level = LEVELS.iter().find(|(name, _)| *name == text);
@@ -187,6 +198,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         table: Table::Log,
         name: "format",
+        value: "FORMAT",
         help: "text or json",
         set: |config, text| {
             config.log_format = match text {
@@ -204,50 +216,55 @@ pub const SETTINGS: &[Setting] = &[
         },
     },
     limit! {
-        "max-memory", max_memory, plan::memory => size,
+        "max-memory", max_memory, "SIZE", plan::memory => size,
         "what the process may hold, 16MiB at least"
     },
     limit! {
-        "max-clients", max_clients, peers => number,
+        "max-clients", max_clients, "N", peers => number,
         "clients of all listeners together"
     },
     limit! {
-        "max-clients-per-address", max_clients_per_address, peers => number,
+        "max-clients-per-address", max_clients_per_address, "N", peers => number,
         "clients of one remote address"
     },
     limit! {
-        "max-producers", max_producers, peers => number,
-        "producers of one listening source; beyond, the longest-silent is cut"
+        "max-producers", max_producers, "N", peers => number,
+        "producers of one tcp-listen:// or unix-listen: source; beyond, the longest-silent is cut"
     },
     limit! {
-        "max-producers-per-address", max_producers_per_address, peers => number,
+        "max-producers-per-address", max_producers_per_address, "N", peers => number,
         "producers of one remote address"
     },
     limit! {
-        "producer-silence", producer_silence, plan::duration => time,
+        "producer-silence", producer_silence, "TIME", plan::duration => time,
         "how long a producer must be silent to be cut for another"
     },
     limit! {
-        "keepalive", keepalive, plan::duration => time,
+        "keepalive", keepalive, "TIME", plan::duration => time,
         "an idle peer that answers no probe for so long is gone"
     },
     limit! {
-        "client-timeout", client_timeout, plan::duration => time,
+        "client-timeout", client_timeout, "TIME", plan::duration => time,
         "a client that acknowledges nothing sent to it for so long is dead"
     },
     limit! {
-        "header-wait", header_wait, plan::duration => time,
+        "header-wait", header_wait, "TIME", plan::duration => time,
         "a client gets a header at the latest after this, assumed if need be"
     },
     limit! {
-        "handshake-timeout", handshake_timeout, plan::duration => time,
+        "handshake-timeout", handshake_timeout, "TIME", plan::duration => time,
         "what a peer gets for its TLS handshake"
     },
     limit! {
-        "drain", drain, plan::duration => time,
+        "drain", drain, "TIME", plan::duration => time,
         "what clients get to take what is queued when the hub is told to stop"
     },
 ];
+
+/// The settings that are limits: options of the command line too.
+pub fn limits() -> impl Iterator<Item = &'static Setting> {
+    SETTINGS.iter().filter(|setting| setting.table == Table::Limits)
+}
 
 /// Names each limit: a new one does not compile until it has a setting above.
 const _: fn(Limits) = |limits| {
