@@ -85,6 +85,7 @@ pub(crate) fn tell(level: Level, text: &str) {
 }
 
 /// Logs a line at once, also from a process that has no logging of its own.
+#[cfg(target_os = "linux")]
 pub(crate) fn log(level: Level, text: &str) {
     let line = style().line(level, &Fields::message(text), Timestamp::now());
     let _ = std::io::stderr().write_all(line.as_bytes());

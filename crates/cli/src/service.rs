@@ -4,7 +4,6 @@
 //! The protocols are sd_notify(3) and sd_listen_fds(3); systemd is not the only one who speaks them.
 
 use std::ffi::OsStr;
-use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -186,7 +185,11 @@ fn send(states: &[NotifyState<'_>]) -> std::io::Result<()> {
 fn connected(name: &OsStr) -> std::io::Result<UnixDatagram> {
     // Not by the crate's own function: it takes an abstract socket's @ for a file's name.
     let address = match name.as_bytes() {
-        [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
+        #[cfg(target_os = "linux")]
+        [b'@', name @ ..] => {
+            use std::os::linux::net::SocketAddrExt;
+            SocketAddr::from_abstract_name(name)?
+        }
         path => SocketAddr::from_pathname(OsStr::from_bytes(path))?,
     };
     let socket = UnixDatagram::unbound()?;

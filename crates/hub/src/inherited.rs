@@ -8,15 +8,17 @@ use std::fmt;
 use std::fs::File;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use pcaphub_sys::{Layer, PacketSocket};
-use socket2::{SockRef, Socket};
+use socket2::Socket;
 
 use crate::directory::Directory;
-use crate::helper::{Permits, Request};
+use crate::endpoint::{Endpoint, Scheme};
+use crate::listeners::leads_to;
 use crate::opener::{Found, Opener, Pipe, Renewal, Spawned, Wire};
 use crate::plan::Plan;
 
@@ -62,12 +64,12 @@ impl WithInherited {
             let (place, listens) = match &socket {
                 Inherited::Tcp(tcp) => {
                     tcp.set_nonblocking(true)?;
-                    (Place::Address(tcp.local_addr()?), SockRef::from(tcp).is_listener()?)
+                    (Place::Address(tcp.local_addr()?), listens(tcp)?)
                 }
                 Inherited::Unix(unix) => {
                     unix.set_nonblocking(true)?;
                     let path = unix.local_addr()?.as_pathname().map(Path::to_owned);
-                    (path.map_or(Place::Nameless, Place::Path), SockRef::from(unix).is_listener()?)
+                    (path.map_or(Place::Nameless, Place::Path), listens(unix)?)
                 }
             };
             if !listens {
@@ -87,12 +89,14 @@ impl WithInherited {
     /// The endpoints that are no source and no sink of a plan: clients who connect there wait in vain. May
     /// look names up.
     pub fn unused(&self, plan: &Plan) -> Vec<String> {
-        let named = Permits::of(plan);
-        let unused = |place: &&Place| match place {
-            Place::Address(address) => !named.allow(&Request::ListenTcp(*address)),
-            Place::Path(path) => !named.allow(&Request::ListenUnix(path.clone())),
-            Place::Nameless => true,
+        let is_at = |endpoint: &Endpoint, place: &Place| match (endpoint.scheme, place) {
+            (Scheme::TcpListen | Scheme::TlsListen, Place::Address(there)) => {
+                leads_to(&endpoint.address, *there)
+            }
+            (Scheme::UnixListen, Place::Path(path)) => Path::new(&endpoint.address) == path,
+            _ => false,
         };
+        let unused = |place: &&Place| !plan.endpoints().any(|endpoint| is_at(endpoint, place));
         self.sockets().iter().map(|entry| &entry.place).filter(unused).map(Place::to_string).collect()
     }
 
@@ -122,6 +126,19 @@ impl WithInherited {
             }
             _ => None,
         })
+    }
+}
+
+/// Whether a socket listens; it is believed where the system does not say.
+fn listens(socket: &impl AsFd) -> io::Result<bool> {
+    #[cfg(target_os = "linux")]
+    {
+        socket2::SockRef::from(socket).is_listener()
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = socket;
+        Ok(true)
     }
 }
 

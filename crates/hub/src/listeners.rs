@@ -184,6 +184,11 @@ impl Sockets for UnixSocket {
     }
 }
 
+/// Whether `HOST:PORT` is this address, or is a name that leads to it. May look the name up.
+pub(crate) fn leads_to(text: &str, address: SocketAddr) -> bool {
+    text.to_socket_addrs().is_ok_and(|mut addresses| addresses.any(|one| one == address))
+}
+
 /// Whether others than this machine can reach it.
 pub(crate) fn is_exposed(address: &SocketAddr) -> bool {
     !address.ip().to_canonical().is_loopback()

@@ -6,11 +6,13 @@ mod interface;
 pub mod libpcap;
 #[cfg(target_os = "linux")]
 mod linux;
+mod live;
 #[cfg(not(target_os = "linux"))]
 mod other;
 
 pub use interface::{InterfaceAddress, InterfaceInfo};
 #[cfg(target_os = "linux")]
 pub use linux::*;
+pub use live::{Device, Frame, Latency, Layer, LinkAddress, PacketStatistics, RingOptions, Wake};
 #[cfg(not(target_os = "linux"))]
 pub use other::*;

@@ -1,7 +1,7 @@
 //! One line of the log, from what was logged.
 
 use std::fmt;
-use std::os::linux::fs::MetadataExt;
+use std::os::unix::fs::MetadataExt;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -189,7 +189,7 @@ fn colour(level: Level) -> &'static str {
 fn is_journal() -> bool {
     let Some(named) = std::env::var_os("JOURNAL_STREAM") else { return false };
     let Ok(ours) = std::fs::metadata("/proc/self/fd/2") else { return false };
-    named.to_str() == Some(&format!("{}:{}", ours.st_dev(), ours.st_ino()))
+    named.to_str() == Some(&format!("{}:{}", ours.dev(), ours.ino()))
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
 //! What the operator named, and so may be opened; everything else is refused.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::message::Request;
 use crate::endpoint::{Endpoint, Scheme};
+use crate::listeners::leads_to;
 use crate::plan::Plan;
 use crate::recording::Template;
 use crate::source::exec_argv;
@@ -145,7 +146,6 @@ impl Permits {
     }
 
     fn listens(&self, address: SocketAddr) -> bool {
-        let is = |text: &String| text.to_socket_addrs().is_ok_and(|mut list| list.any(|one| one == address));
-        self.listen_tcp.iter().any(is)
+        self.listen_tcp.iter().any(|text| leads_to(text, address))
     }
 }

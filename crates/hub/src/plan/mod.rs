@@ -62,6 +62,14 @@ impl Default for Plan {
     }
 }
 
+impl Plan {
+    /// The endpoints of all sources and sinks.
+    pub fn endpoints(&self) -> impl Iterator<Item = &Endpoint> {
+        let sources = self.sources.iter().map(|source| &source.endpoint);
+        sources.chain(self.sinks.iter().map(|sink| &sink.endpoint))
+    }
+}
+
 /// One source.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SourceSpec {

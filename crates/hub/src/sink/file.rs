@@ -16,6 +16,7 @@ use crate::source::Pending;
 use crate::write::{Single, WhenFull, to_writer};
 
 /// What a pipe on standard output is asked to hold: one system call's worth of ours.
+#[cfg(target_os = "linux")]
 const PIPE_OCTETS: usize = 1 << 20;
 
 struct Writing {
@@ -55,6 +56,7 @@ pub(super) fn open_stdout(spec: &SinkSpec, _: &Opening) -> Result<Box<dyn Sink>,
     let owned = stdout.as_fd().try_clone_to_owned();
     let file = File::from(owned.map_err(|error| SinkError::io(spec, "cannot write it", &error))?);
     // Fails where it is no pipe, or where the system allows less: either is fine.
+    #[cfg(target_os = "linux")]
     let _ = rustix::pipe::fcntl_setpipe_size(&file, PIPE_OCTETS);
     Ok(Box::new(Writing { name: spec.name.to_string(), writer: Box::new(file), quiet: true }))
 }

@@ -382,11 +382,10 @@ impl Refusal {
     fn of(code: i32) -> Self {
         use rustix::io::Errno;
         match Errno::from_raw_os_error(code) {
+            _ if code == pcaphub_sys::Tap::TAKEN_AWAY => Refusal::Gone,
             Errno::MSGSIZE => Refusal::TooLarge,
             Errno::NOBUFS => Refusal::Full,
             Errno::NETDOWN | Errno::NXIO | Errno::NODEV | Errno::IO => Refusal::Down,
-            // A TAP that somebody took away.
-            Errno::BADFD => Refusal::Gone,
             _ => Refusal::Other,
         }
     }

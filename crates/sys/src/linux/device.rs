@@ -4,23 +4,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixDatagram;
 
-/// A network interface at this moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Device {
-    /// Its number; another one when it was away and is back.
-    pub index: u32,
-    /// ARPHRD_ of linux/if_arp.h.
-    pub hardware_type: u16,
-    /// Whether it was brought up.
-    pub up: bool,
-    /// Whether what it is given arrives anywhere: it is up, with a cable or peer at its end, as far as its
-    /// driver knows (IFF_RUNNING). Without, the kernel takes packets and drops them.
-    pub running: bool,
-    /// Whether it leads back to this machine.
-    pub loopback: bool,
-    /// Octets that the network layer of a packet may have.
-    pub mtu: usize,
-}
+use crate::live::Device;
 
 impl Device {
     /// The interface of this name, if there is one.

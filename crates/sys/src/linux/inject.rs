@@ -4,8 +4,8 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
-use super::device::Device;
 use super::packet::PacketSocket;
+use crate::live::Device;
 
 /// A socket that sends whole Ethernet packets on one interface, and receives nothing.
 #[derive(Debug)]

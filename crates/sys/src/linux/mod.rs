@@ -10,12 +10,11 @@ mod sleep;
 mod tap;
 mod tcp;
 
-pub use device::Device;
 pub use inject::Injector;
 pub use interfaces::{interfaces, local_addresses};
-pub use packet::{Layer, PacketSocket, PacketStatistics, Wake};
+pub use packet::PacketSocket;
 pub use process::{Forked, User, block_signals, end_with_us, fork, group, killed_with_parent, user};
-pub use ring::{Frame, Latency, LinkAddress, Ring, RingOptions};
+pub use ring::Ring;
 pub use sleep::sleep_until;
 pub use tap::Tap;
 pub use tcp::{PeerState, peer_state, unacknowledged};

@@ -7,40 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::bpf::Instruction;
-
-/// Packets whose link-layer header the kernel took off ([`Cut`](Layer::Cut)), or whole ones.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Layer {
-    /// From the first octet of the link layer.
-    Whole,
-    /// From the first octet of the network layer; what was before it is told as an address.
-    Cut,
-}
+use crate::live::{Layer, PacketStatistics, Wake};
 
 /// A packet socket; clones are handles on the same one.
 #[derive(Debug, Clone)]
 pub struct PacketSocket {
     descriptor: Arc<OwnedFd>,
-}
-
-/// What a packet socket was offered and lost, since the last time it was asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct PacketStatistics {
-    /// Packets that passed its filter, lost ones included.
-    pub packets: u64,
-    /// Packets for which there was no room in its ring.
-    pub drops: u64,
-}
-
-/// What woke a waiting reader.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wake {
-    /// There may be packets.
-    Packets,
-    /// The time is over.
-    Timeout,
-    /// The interface went down, or away.
-    Down,
 }
 
 /// A program that lets nothing through.

@@ -12,63 +12,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use super::packet::PacketSocket;
-
-/// How soon packets are handed over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Latency {
-    /// In blocks, at the latest after about a millisecond: least work.
-    Blocks,
-    /// Each at once.
-    Low,
-}
-
-/// How a ring is made.
-#[derive(Debug, Clone, Copy)]
-pub struct RingOptions {
-    /// The largest packet that must fit, in octets; larger ones are cut.
-    pub snaplen: u32,
-    /// About how much memory it has, in octets.
-    pub octets: usize,
-    /// How soon packets are handed over.
-    pub latency: Latency,
-}
-
-/// A packet as it lies in a ring.
-#[derive(Debug, Clone, Copy)]
-pub struct Frame<'a> {
-    /// Seconds since 1970.
-    pub seconds: u32,
-    /// Nanoseconds of the second.
-    pub nanos: u32,
-    /// What was captured of it.
-    pub octets: &'a [u8],
-    /// What it had on the wire, in octets; without a VLAN tag that was taken out.
-    pub origlen: u32,
-    /// Where in `octets` the kernel takes its network layer to begin.
-    pub network: usize,
-    /// The VLAN tag that was taken out: its type (0x8100 where the kernel does not say) and its 16
-    /// bits of control information.
-    pub vlan: Option<(u16, u16)>,
-    /// Where it came from.
-    pub address: LinkAddress,
-}
-
-/// What a packet's link layer said (sockaddr_ll of packet(7)).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct LinkAddress {
-    /// EtherType, or a number below 0x600.
-    pub protocol: u16,
-    /// The interface's index.
-    pub interface: u32,
-    /// ARPHRD_.
-    pub hardware_type: u16,
-    /// 0 to us, 1 broadcast, 2 multicast, 3 to another host, 4 from us.
-    pub packet_type: u8,
-    /// How many octets of the address are used.
-    pub length: u8,
-    /// The sender's address.
-    pub octets: [u8; 8],
-}
+use crate::live::{Frame, Latency, LinkAddress, RingOptions};
 
 /// A ring, read by one thread.
 #[derive(Debug)]

@@ -7,7 +7,8 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixDatagram;
 
-use super::device::{Device, request};
+use super::device::request;
+use crate::live::Device;
 
 /// An interface that is there as long as this lives.
 #[derive(Debug)]
@@ -20,6 +21,9 @@ pub struct Tap {
 const MTU: libc::c_int = 65_521;
 
 impl Tap {
+    /// The error code of one that somebody took away (EBADFD).
+    pub const TAKEN_AWAY: i32 = libc::EBADFD;
+
     /// Makes an interface and brings it up.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! Live capture and injection, where we have not looked at them yet: the same names as on Linux, and
 //! `Unsupported` from all that opens something.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::IpAddr;
 use std::ops::ControlFlow;
@@ -8,26 +9,10 @@ use std::time::{Duration, Instant};
 
 use crate::bpf::Instruction;
 use crate::interface::InterfaceInfo;
+use crate::live::{Device, Frame, Layer, PacketStatistics, RingOptions, Wake};
 
 fn unsupported<T>() -> io::Result<T> {
     Err(io::ErrorKind::Unsupported.into())
-}
-
-/// A network interface.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Device {
-    /// Its number.
-    pub index: u32,
-    /// ARPHRD_ of Linux.
-    pub hardware_type: u16,
-    /// Whether it was brought up.
-    pub up: bool,
-    /// Whether it has a carrier, too.
-    pub running: bool,
-    /// Whether it leads back to this machine.
-    pub loopback: bool,
-    /// Octets that the network layer of a packet may have.
-    pub mtu: usize,
 }
 
 impl Device {
@@ -56,38 +41,9 @@ pub fn local_addresses() -> io::Result<Vec<IpAddr>> {
     unsupported()
 }
 
-/// What of a packet is captured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Layer {
-    /// All of it.
-    Whole,
-    /// From the network layer on.
-    Cut,
-}
-
-/// What was received and lost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct PacketStatistics {
-    /// Packets that passed the filter.
-    pub packets: u64,
-    /// Packets for which there was no room.
-    pub drops: u64,
-}
-
-/// What woke a waiting reader.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wake {
-    /// There may be packets.
-    Packets,
-    /// The time is over.
-    Timeout,
-    /// The interface went down.
-    Down,
-}
-
 /// A packet socket: there is none.
 #[derive(Debug, Clone)]
-pub enum PacketSocket {}
+pub struct PacketSocket(Infallible);
 
 impl PacketSocket {
     /// A socket.
@@ -103,7 +59,7 @@ impl PacketSocket {
     /// # Errors
     /// Never called.
     pub fn set_filter(&self, _program: &[Instruction]) -> io::Result<()> {
-        match *self {}
+        match self.0 {}
     }
 
     /// No packet passes.
@@ -111,7 +67,7 @@ impl PacketSocket {
     /// # Errors
     /// Never called.
     pub fn close(&self) -> io::Result<()> {
-        match *self {}
+        match self.0 {}
     }
 
     /// Begins to receive.
@@ -119,7 +75,7 @@ impl PacketSocket {
     /// # Errors
     /// Never called.
     pub fn bind(&self, _interface: Option<u32>) -> io::Result<()> {
-        match *self {}
+        match self.0 {}
     }
 
     /// Which interface it is bound to.
@@ -127,7 +83,7 @@ impl PacketSocket {
     /// # Errors
     /// Never called.
     pub fn bound_to(&self) -> io::Result<i32> {
-        match *self {}
+        match self.0 {}
     }
 
     /// Asks for all packets.
@@ -135,7 +91,7 @@ impl PacketSocket {
     /// # Errors
     /// Never called.
     pub fn promiscuous(&self, _interface: u32) -> io::Result<()> {
-        match *self {}
+        match self.0 {}
     }
 
     /// Shares packets with others.
@@ -143,7 +99,7 @@ impl PacketSocket {
     /// # Errors
     /// Never called.
     pub fn share(&self, _group: Option<u16>) -> io::Result<u16> {
-        match *self {}
+        match self.0 {}
     }
 
     /// What was received and lost.
@@ -151,7 +107,7 @@ impl PacketSocket {
     /// # Errors
     /// Never called.
     pub fn statistics(&self) -> io::Result<PacketStatistics> {
-        match *self {}
+        match self.0 {}
     }
 
     /// Waits for packets.
@@ -159,69 +115,13 @@ impl PacketSocket {
     /// # Errors
     /// Never called.
     pub fn wait(&self, _time: Duration) -> io::Result<Wake> {
-        match *self {}
+        match self.0 {}
     }
-}
-
-/// How soon packets are handed over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Latency {
-    /// In blocks.
-    Blocks,
-    /// Each at once.
-    Low,
-}
-
-/// How a ring is made.
-#[derive(Debug, Clone, Copy)]
-pub struct RingOptions {
-    /// The largest packet that must fit.
-    pub snaplen: u32,
-    /// How much memory it has.
-    pub octets: usize,
-    /// How soon packets are handed over.
-    pub latency: Latency,
-}
-
-/// A packet as it lies in a ring.
-#[derive(Debug, Clone, Copy)]
-pub struct Frame<'a> {
-    /// Seconds since 1970.
-    pub seconds: u32,
-    /// Nanoseconds of the second.
-    pub nanos: u32,
-    /// What was captured.
-    pub octets: &'a [u8],
-    /// What it had on the wire.
-    pub origlen: u32,
-    /// Where its network layer begins.
-    pub network: usize,
-    /// The VLAN tag that was taken out.
-    pub vlan: Option<(u16, u16)>,
-    /// Where it came from.
-    pub address: LinkAddress,
-}
-
-/// What a packet's link layer said.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct LinkAddress {
-    /// EtherType.
-    pub protocol: u16,
-    /// The interface's index.
-    pub interface: u32,
-    /// ARPHRD_ of Linux.
-    pub hardware_type: u16,
-    /// Whom it was for.
-    pub packet_type: u8,
-    /// How many octets of the address are used.
-    pub length: u8,
-    /// The sender's address.
-    pub octets: [u8; 8],
 }
 
 /// A capture ring: there is none.
 #[derive(Debug)]
-pub enum Ring {}
+pub struct Ring(Infallible);
 
 impl Ring {
     /// Gives a socket a ring.
@@ -229,28 +129,28 @@ impl Ring {
     /// # Errors
     /// Never called.
     pub fn new(socket: PacketSocket, _options: &RingOptions) -> io::Result<Self> {
-        match socket {}
+        match socket.0 {}
     }
 
     /// Its socket.
     pub fn socket(&self) -> &PacketSocket {
-        match *self {}
+        match self.0 {}
     }
 
     /// Memory shared with the kernel.
     pub fn octets(&self) -> usize {
-        match *self {}
+        match self.0 {}
     }
 
     /// Shows every packet that is there.
     pub fn visit(&mut self, _visit: &mut dyn FnMut(Frame<'_>) -> ControlFlow<()>) {
-        match *self {}
+        match self.0 {}
     }
 }
 
 /// A socket that sends: there is none.
 #[derive(Debug)]
-pub enum Injector {}
+pub struct Injector(Infallible);
 
 impl Injector {
     /// Sends on a packet socket.
@@ -258,12 +158,12 @@ impl Injector {
     /// # Errors
     /// Never called.
     pub fn new(socket: PacketSocket, _device: &Device) -> io::Result<Self> {
-        match socket {}
+        match socket.0 {}
     }
 
     /// Which interface.
     pub fn interface(&self) -> u32 {
-        match *self {}
+        match self.0 {}
     }
 
     /// Sends packets.
@@ -271,7 +171,7 @@ impl Injector {
     /// # Errors
     /// Never called.
     pub fn send(&self, _packets: &[&[u8]]) -> io::Result<usize> {
-        match *self {}
+        match self.0 {}
     }
 
     /// Waits for room.
@@ -279,15 +179,18 @@ impl Injector {
     /// # Errors
     /// Never called.
     pub fn wait(&self, _time: Duration) -> io::Result<()> {
-        match *self {}
+        match self.0 {}
     }
 }
 
 /// An interface of our own: there is none.
 #[derive(Debug)]
-pub enum Tap {}
+pub struct Tap(Infallible);
 
 impl Tap {
+    /// The error code of one that somebody took away.
+    pub const TAKEN_AWAY: i32 = libc::EBADF;
+
     /// Makes an interface.
     ///
     /// # Errors
@@ -298,7 +201,7 @@ impl Tap {
 
     /// Octets that the network layer of a packet may have.
     pub fn mtu(&self) -> usize {
-        match *self {}
+        match self.0 {}
     }
 
     /// Sends packets.
@@ -306,7 +209,7 @@ impl Tap {
     /// # Errors
     /// Never called.
     pub fn send(&self, _packets: &[&[u8]]) -> io::Result<usize> {
-        match *self {}
+        match self.0 {}
     }
 }
 
