@@ -119,10 +119,13 @@ fn a_key_that_may_not_be_read_says_what_to_do() {
     let folder = site.folder.path().display();
     shell(&format!("chmod 755 {folder} {folder}/certs {folder}/pcaphub"));
     let listen = format!("tls-listen://127.0.0.1:0?cert={cert}&key={key}");
-    let mut command = Command::new(program);
-    let output =
-        command.args(["serve", "demo:", "--listen", &listen]).uid(65534).gid(65534).output().unwrap();
-    let said = said(&output);
-    assert!(said.contains(&format!("cannot read {key}: Permission denied")), "{said}");
-    assert!(said.contains("chown") && said.contains("LoadCredential="), "{said}");
+    let config = config(&site, &format!("cert = \"{cert}\"\nkey = \"{key}\"\n"));
+    shell(&format!("chmod 644 {config} {}", site.capture()));
+    for words in [&["serve", "demo:", "--listen", &listen] as &[&str], &["run", &config]] {
+        let output = Command::new(&program).args(words).uid(65534).gid(65534).output().unwrap();
+        let said = said(&output);
+        assert_eq!(output.status.code(), Some(77), "{said}");
+        assert!(said.contains(&format!("cannot read {key}: Permission denied")), "{said}");
+        assert!(said.contains("chown") && said.contains("LoadCredential="), "{said}");
+    }
 }

@@ -42,7 +42,7 @@ pub(super) fn open(spec: &SinkSpec, opening: &Opening) -> Result<Box<dyn Sink>, 
     let tls = (spec.endpoint.scheme == Scheme::Tls)
         .then(|| tls::Client::open(&spec.endpoint, &spec.tls, &opening.tls))
         .transpose()
-        .map_err(|why| SinkError::of_tls(spec, &why))?;
+        .map_err(|unusable| SinkError::of_tls(spec, unusable))?;
     Ok(Box::new(Dialled { spec: spec.clone(), argv, tls }))
 }
 

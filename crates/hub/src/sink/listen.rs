@@ -42,7 +42,7 @@ pub(super) fn open_tcp(spec: &SinkSpec, opening: &Opening) -> Result<Box<dyn Sin
     let server = (spec.endpoint.scheme == Scheme::TlsListen)
         .then(|| tls::Server::open(&spec.endpoint, &spec.tls, &opening.tls))
         .transpose()
-        .map_err(|why| SinkError::of_tls(spec, &why))?;
+        .map_err(|unusable| SinkError::of_tls(spec, unusable))?;
     let listeners = listeners::listen(opening.opener.as_ref(), &opening.own_traffic, &spec.endpoint, &access)
         .map_err(refused)?;
     for address in listeners.addresses() {

@@ -33,7 +33,7 @@ use crate::plan::{self, Injection, Key, PlanError, Reading, Reconnect, SinkSpec,
 use crate::private::Present;
 use crate::shutdown::Shutdown;
 use crate::source::{Pending, SHAPING, shape};
-use crate::tls::TlsReloader;
+use crate::tls::{TlsReloader, Unusable};
 
 /// What a sink is opened with.
 #[derive(Clone)]
@@ -273,8 +273,8 @@ pub struct SinkError {
 
 impl SinkError {
     /// What is wrong with certificates, or with their files. The operator's fault.
-    fn of_tls(spec: &SinkSpec, why: &str) -> Self {
-        SinkError { why: format!("{}: {why}", spec.name), permission: false, usage: true }
+    fn of_tls(spec: &SinkSpec, Unusable { why, permission }: Unusable) -> Self {
+        SinkError { why: format!("{}: {why}", spec.name), permission, usage: !permission }
     }
 
     fn io(spec: &SinkSpec, what: &str, error: &io::Error) -> Self {

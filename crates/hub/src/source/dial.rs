@@ -101,7 +101,7 @@ pub(super) fn open_tcp(spec: &SourceSpec, context: &Context) -> Result<Box<dyn S
     let client = (spec.endpoint.scheme == Scheme::Tls)
         .then(|| tls::Client::open(&spec.endpoint, &spec.tls, &context.tls))
         .transpose()
-        .map_err(|why| SourceError::of_tls(spec, why))?;
+        .map_err(|unusable| SourceError::of_tls(spec, unusable))?;
     Ok(Box::new(Tcp {
         name: spec.name.clone(),
         address: spec.endpoint.address.clone(),

@@ -41,7 +41,7 @@ pub(super) fn open_tcp(spec: &SourceSpec, context: &Context) -> Result<Box<dyn S
     let server = (spec.endpoint.scheme == Scheme::TlsListen)
         .then(|| tls::Server::open(&spec.endpoint, &spec.tls, &context.tls))
         .transpose()
-        .map_err(|why| SourceError::of_tls(spec, why))?;
+        .map_err(|unusable| SourceError::of_tls(spec, unusable))?;
     let bound = listeners::listen(context.opener.as_ref(), &context.own_traffic, &spec.endpoint, &access);
     let listeners = bound.map_err(|refused| SourceError {
         source_name: spec.name.to_string(),

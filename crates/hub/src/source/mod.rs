@@ -44,7 +44,7 @@ use crate::opener::Opener;
 use crate::own_traffic::{Entry, OwnTraffic};
 use crate::plan::{self, SourceSpec};
 use crate::shutdown::Shutdown;
-use crate::tls::TlsReloader;
+use crate::tls::{TlsReloader, Unusable};
 
 /// What capture octets are read from.
 pub enum Reader {
@@ -173,8 +173,8 @@ impl SourceError {
     }
 
     /// What is wrong with certificates, or with their files. The operator's fault.
-    fn of_tls(spec: &SourceSpec, why: String) -> Self {
-        SourceError { source_name: spec.name.to_string(), why, permission: false, usage: true }
+    fn of_tls(spec: &SourceSpec, Unusable { why, permission }: Unusable) -> Self {
+        SourceError { source_name: spec.name.to_string(), why, permission, usage: !permission }
     }
 
     /// Something that is wrong with the endpoint itself.

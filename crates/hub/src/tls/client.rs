@@ -10,7 +10,7 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, TlsStream};
 
-use super::files::Files;
+use super::files::{Files, Unusable};
 use super::reload::{Live, TlsReloader};
 use super::verify::Verifier;
 use super::{blame, provider};
@@ -30,7 +30,7 @@ impl Client {
     ///
     /// # Errors
     /// A file that cannot be used, and why; a system without authorities.
-    pub fn open(endpoint: &Endpoint, tls: &TlsOptions, reloader: &TlsReloader) -> Result<Self, String> {
+    pub fn open(endpoint: &Endpoint, tls: &TlsOptions, reloader: &TlsReloader) -> Result<Self, Unusable> {
         let name = name(endpoint, tls)?;
         if tls.insecure {
             reloader.events().emit(Event::Insecure { endpoint: &endpoint.to_string() });
@@ -99,7 +99,7 @@ pub(super) fn config(
     tls: &TlsOptions,
     system: Option<Arc<RootCertStore>>,
     files: &mut Files<'_>,
-) -> Result<ClientConfig, String> {
+) -> Result<ClientConfig, Unusable> {
     let provider = provider();
     let (roots, known) = match &tls.ca {
         Some(path) => {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use thiserror::Error;
 
 use super::certificate::Certificate;
 use crate::opener::{Kind, Opener};
@@ -57,11 +58,27 @@ pub(super) struct Files<'a> {
 /// A file with more certificates than this is a list of others' authorities.
 const OWN: usize = 4;
 
+/// Why certificates or a key cannot be used. The operator's fault.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{why}")]
+pub struct Unusable {
+    /// What is wrong, and what to do.
+    pub why: String,
+    /// Whether it is that we may not read a file.
+    pub permission: bool,
+}
+
+impl From<String> for Unusable {
+    fn from(why: String) -> Self {
+        Unusable { why, permission: false }
+    }
+}
+
 /// The certificates in a PEM file.
 ///
 /// # Errors
 /// A file that cannot be read or has none.
-pub fn certificates(opener: &dyn Opener, path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+pub fn certificates(opener: &dyn Opener, path: &Path) -> Result<Vec<CertificateDer<'static>>, Unusable> {
     Files::new(opener).certificates(path)
 }
 
@@ -76,7 +93,7 @@ impl<'a> Files<'a> {
     }
 
     /// The certificates in a file; at least one.
-    pub(super) fn certificates(&mut self, path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    pub(super) fn certificates(&mut self, path: &Path) -> Result<Vec<CertificateDer<'static>>, Unusable> {
         let (octets, _) = self.read(path)?;
         let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&octets).collect();
         let certificates =
@@ -85,7 +102,8 @@ impl<'a> Files<'a> {
             return Err(format!(
                 "{}: there is no certificate in it; it is to be PEM (-----BEGIN CERTIFICATE-----)",
                 path.display()
-            ));
+            )
+            .into());
         }
         let read: Option<Vec<_>> = certificates.iter().map(|der| Certificate::read(der)).collect();
         let read = read.ok_or_else(|| format!("{}: a certificate in it cannot be read", path.display()))?;
@@ -97,7 +115,7 @@ impl<'a> Files<'a> {
     }
 
     /// Certificates in a file as those to trust.
-    pub(super) fn authorities(&mut self, path: &Path) -> Result<Authorities, String> {
+    pub(super) fn authorities(&mut self, path: &Path) -> Result<Authorities, Unusable> {
         let certificates = self.certificates(path)?;
         let mut roots = RootCertStore::empty();
         for certificate in &certificates {
@@ -114,18 +132,20 @@ impl<'a> Files<'a> {
         &mut self,
         certificate: &Path,
         key: Option<&Path>,
-    ) -> Result<PrivateKeyDer<'static>, String> {
+    ) -> Result<PrivateKeyDer<'static>, Unusable> {
         let path = key.unwrap_or(certificate);
         self.private_key(path).map_err(|unusable| match unusable {
             NoKey::Missing if key.is_none() => format!(
                 "key= is missing: there is no key in {}, so give the file of the key that belongs to it",
                 path.display()
-            ),
+            )
+            .into(),
             NoKey::Missing => format!(
                 "{}: there is no key in it; it is to be PEM (-----BEGIN PRIVATE KEY-----)",
                 path.display()
-            ),
-            NoKey::Refused(why) => why,
+            )
+            .into(),
+            NoKey::Refused(unusable) => unusable,
         })
     }
 
@@ -134,30 +154,30 @@ impl<'a> Files<'a> {
         // Before it is in memory.
         #[cfg(target_os = "linux")]
         crate::privilege::keep_secrets().map_err(|error| {
-            NoKey::Refused(format!("cannot turn core dumps off, which would have the key: {error}"))
+            NoKey::Refused(format!("cannot turn core dumps off, which would have the key: {error}").into())
         })?;
         let (octets, metadata) = self.read(path).map_err(NoKey::Refused)?;
         let key = PrivateKeyDer::from_pem_slice(&octets);
         let is_encrypted = key.is_err() && octets.windows(9).any(|word| word == b"ENCRYPTED");
         if is_encrypted {
-            return Err(NoKey::Refused(format!(
+            let why = format!(
                 "{0}: the key in it has a passphrase, and nobody is there to type it: \
                  openssl pkey -in {0} -out plain.pem",
                 path.display()
-            )));
+            );
+            return Err(NoKey::Refused(why.into()));
         }
         let key = key.map_err(|_| NoKey::Missing)?;
         if is_exposed(&metadata) {
-            return Err(NoKey::Refused(format!(
-                "{0}: others may read this key (mode {1:04o}): chmod 600 {0}",
-                path.display(),
-                metadata.mode() & 0o7777
-            )));
+            let mode = metadata.mode() & 0o7777;
+            let why =
+                format!("{0}: others may read this key (mode {mode:04o}): chmod 600 {0}", path.display());
+            return Err(NoKey::Refused(why.into()));
         }
         Ok(key)
     }
 
-    fn read(&mut self, path: &Path) -> Result<(Vec<u8>, Metadata), String> {
+    fn read(&mut self, path: &Path) -> Result<(Vec<u8>, Metadata), Unusable> {
         let read = || {
             if self.again && self.opener.look(path)?.kind != Kind::File {
                 return Err(std::io::Error::other(
@@ -170,10 +190,12 @@ impl<'a> Files<'a> {
             file.take(MOST + 1).read_to_end(&mut octets)?;
             Ok::<_, std::io::Error>((octets, metadata))
         };
-        let (octets, metadata) =
-            read().map_err(|error| format!("cannot read {}: {error}{}", path.display(), remedy(&error)))?;
+        let (octets, metadata) = read().map_err(|error| Unusable {
+            why: format!("cannot read {}: {error}{}", path.display(), remedy(&error)),
+            permission: error.kind() == std::io::ErrorKind::PermissionDenied,
+        })?;
         if octets.len() as u64 > MOST {
-            return Err(format!("{}: too large for certificates and keys", path.display()));
+            return Err(format!("{}: too large for certificates and keys", path.display()).into());
         }
         self.stamps.push((path.to_owned(), Stamp::of(&metadata)));
         Ok((octets, metadata))
@@ -185,7 +207,7 @@ enum NoKey {
     /// The file has none.
     Missing,
     /// What is wrong with it.
-    Refused(String),
+    Refused(Unusable),
 }
 
 /// What to do where a file cannot be read.
@@ -248,8 +270,8 @@ mod tests {
         assert_eq!(key(0o400), Ok(()));
         for mode in [0o644, 0o660, 0o604] {
             let error = key(mode).unwrap_err();
-            assert!(error.contains(&format!("mode 0{mode:o}")), "{error}");
-            assert!(error.contains("chmod 600"), "{error}");
+            assert!(error.why.contains(&format!("mode 0{mode:o}")), "{error}");
+            assert!(error.why.contains("chmod 600"), "{error}");
         }
     }
 
@@ -258,20 +280,20 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.pem");
         let missing = Files::new(&System).certificates(&path).unwrap_err();
-        assert!(missing.contains("cannot read") && missing.contains("x.pem"), "{missing}");
+        assert!(missing.why.contains("cannot read") && missing.why.contains("x.pem"), "{missing}");
         std::fs::write(&path, "hello").unwrap();
         std::fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
-        assert!(Files::new(&System).certificates(&path).unwrap_err().contains("BEGIN CERTIFICATE"));
+        assert!(Files::new(&System).certificates(&path).unwrap_err().why.contains("BEGIN CERTIFICATE"));
         let key = |key| Files::new(&System).key_of(&path, key).unwrap_err();
-        assert!(key(Some(&path)).contains("BEGIN PRIVATE KEY"));
+        assert!(key(Some(&path)).why.contains("BEGIN PRIVATE KEY"));
         // The file of a certificate may be read by all, and has no key.
         std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
-        assert!(key(None).contains("key= is missing"), "{}", key(None));
+        assert!(key(None).why.contains("key= is missing"), "{}", key(None));
         std::fs::write(
             &path,
             "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n",
         )
         .unwrap();
-        assert!(key(Some(&path)).contains("openssl pkey"));
+        assert!(key(Some(&path)).why.contains("openssl pkey"));
     }
 }

@@ -23,7 +23,7 @@ pub use blame::looks_like_hello;
 pub use blocking::Blocking;
 pub use certificate::{Certificate, is_name};
 pub use client::{Client, connect};
-pub use files::certificates;
+pub use files::{Unusable, certificates};
 pub use handshake::{Accepted, Handshakes};
 pub use reload::TlsReloader;
 pub use server::Server;

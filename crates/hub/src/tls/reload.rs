@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
 use super::certificate::Certificate;
-use super::files::{Files, Stamp, stamps};
+use super::files::{Files, Stamp, Unusable, stamps};
 use crate::event::{Event, Events};
 use crate::opener::Opener;
 use crate::shutdown::{Phase, Shutdown};
@@ -88,7 +88,7 @@ trait Renew: Send + Sync {
 }
 
 /// How files become a configuration.
-pub(super) type Load<T> = Box<dyn Fn(&mut Files<'_>) -> Result<T, String> + Send + Sync>;
+pub(super) type Load<T> = Box<dyn Fn(&mut Files<'_>) -> Result<T, Unusable> + Send + Sync>;
 
 /// A configuration made of files, and replaced as a whole.
 pub(super) struct Live<T> {
@@ -112,7 +112,7 @@ struct Present<T> {
 
 impl<T: Send + Sync + 'static> Live<T> {
     /// Reads the files for the first time, and renews what they say from now on.
-    pub(super) fn open(name: String, reloader: &TlsReloader, load: Load<T>) -> Result<Arc<Self>, String> {
+    pub(super) fn open(name: String, reloader: &TlsReloader, load: Load<T>) -> Result<Arc<Self>, Unusable> {
         let mut files = Files::new(reloader.shared.opener.as_ref());
         let value = Arc::new(load(&mut files)?);
         let Files { stamps: read, expiring, .. } = files;
@@ -196,7 +196,7 @@ impl<T: Send + Sync + 'static> Renew for Live<T> {
                 self.warn_of_expiry(&mut present, events, SystemTime::now());
                 true
             }
-            Err(why) => {
+            Err(Unusable { why, .. }) => {
                 // Not again before they change again.
                 if let Some(changing) = present.changing.take() {
                     present.read = changing;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rustls::ServerConfig;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 
-use super::files::Files;
+use super::files::{Files, Unusable};
 use super::reload::{Live, TlsReloader};
 use super::trial::lacking;
 use super::{blame, provider};
@@ -22,9 +22,9 @@ impl Server {
     ///
     /// # Errors
     /// No certificate given; a file that cannot be used, and why.
-    pub fn open(endpoint: &Endpoint, tls: &TlsOptions, reloader: &TlsReloader) -> Result<Self, String> {
+    pub fn open(endpoint: &Endpoint, tls: &TlsOptions, reloader: &TlsReloader) -> Result<Self, Unusable> {
         if let Some(why) = lacking(endpoint, tls) {
-            return Err(why);
+            return Err(why.into());
         }
         let tls = tls.clone();
         let load = Box::new(move |files: &mut Files<'_>| config(&tls, files));
@@ -38,8 +38,8 @@ impl Server {
     }
 }
 
-pub(super) fn config(tls: &TlsOptions, files: &mut Files<'_>) -> Result<ServerConfig, String> {
-    let cert = tls.cert.as_deref().ok_or("cert= is missing")?;
+pub(super) fn config(tls: &TlsOptions, files: &mut Files<'_>) -> Result<ServerConfig, Unusable> {
+    let cert = tls.cert.as_deref().ok_or_else(|| "cert= is missing".to_owned())?;
     let certificates = files.certificates(cert)?;
     let key_file = tls.key.as_deref().unwrap_or(cert);
     let key = files.key_of(cert, tls.key.as_deref())?;

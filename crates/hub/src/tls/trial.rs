@@ -4,7 +4,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::files::Files;
+use super::files::{Files, Unusable};
 use super::{client, server};
 use crate::endpoint::{Endpoint, Scheme};
 use crate::opener::{Kind, Opener};
@@ -45,13 +45,13 @@ impl Trial {
             Some(cert) => files.key_of(cert, key).map(drop),
             None => Ok(()),
         };
-        let mut read = |path: &Path, read: &dyn Fn(&mut Files<'_>, &Path) -> Result<(), String>| match trial
+        let mut read = |path: &Path, read: &dyn Fn(&mut Files<'_>, &Path) -> Result<(), Unusable>| match trial
             .is_readable(path, opener)
         {
             true => {
                 let refused = read(&mut files, path).err();
                 whole &= refused.is_none();
-                trial.wrong.extend(refused);
+                trial.wrong.extend(refused.map(|unusable| unusable.why));
             }
             false => whole = false,
         };
@@ -63,7 +63,7 @@ impl Trial {
                 Scheme::TlsListen => server::config(tls, &mut files).map(drop),
                 _ => client::config(tls, None, &mut files).map(drop),
             };
-            trial.wrong.extend(together.err());
+            trial.wrong.extend(together.err().map(|unusable| unusable.why));
         }
         trial
     }
