@@ -45,6 +45,12 @@ fn names_that_would_share_a_file_are_refused_and_nothing_is_left_half_done() {
     let done = run(&["cert", "new", &site.path("taken/certs").display().to_string()], b"");
     let said = String::from_utf8_lossy(&done.stderr).into_owned();
     assert!(said.contains("cannot make the directory") && said.contains("Not a directory"), "{said}");
+    let open = site.path("open").display().to_string();
+    shell(&format!("mkdir -m 777 {open}"));
+    let done = run(&["cert", "new", &open], b"");
+    let said = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(!done.status.success() && said.contains(&format!("chmod o-w {open}")), "{said}");
+    assert_eq!(std::fs::read_dir(&open).unwrap().count(), 0);
 }
 
 #[test]

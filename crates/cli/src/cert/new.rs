@@ -1,17 +1,11 @@
-//! `pcaphub cert`: a private authority, certificates that it issues, and what a certificate says.
-//!
-//! Keys are files of mode 0600 in a directory of mode 0700; nothing that is there is overwritten.
+//! Makes an authority, and what it issues.
 
-use std::collections::HashSet;
-use std::fs::{DirBuilder, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::DirBuilder;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, anyhow, bail};
-use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use pcaphub::endpoint::DEFAULT_PORT;
 use pcaphub::escape::escaped;
 use pcaphub::opener::System;
@@ -21,118 +15,19 @@ use rcgen::{
     KeyUsagePurpose,
 };
 
-/// What is to be done.
-pub(crate) enum Ask {
-    New(New),
-    Show(PathBuf),
-}
+use super::output::{Output, check_distinct, write_all};
 
 /// Certificates to make.
 pub(crate) struct New {
-    folder: PathBuf,
+    pub(super) folder: PathBuf,
     /// Names and addresses of the server; none: those of this machine.
-    names: Vec<String>,
-    clients: Vec<String>,
-    days: u32,
-    ca_days: u32,
+    pub(super) names: Vec<String>,
+    pub(super) clients: Vec<String>,
+    pub(super) days: u32,
+    pub(super) ca_days: u32,
 }
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-
-pub(crate) fn command() -> Command {
-    let days = |id: &'static str, default: &'static str, help: &'static str| {
-        let days = value_parser!(u32).range(1..=36500);
-        Arg::new(id).long(id).value_name("DAYS").default_value(default).value_parser(days).help(help)
-    };
-    let new = Command::new("new")
-        .about("Makes an authority, and certificates for a server and for clients")
-        .arg(
-            Arg::new("dir")
-                .value_name("DIR")
-                .default_value("pcaphub-certs")
-                .value_parser(value_parser!(PathBuf))
-                .help("Where to; an authority that is there is used again"),
-        )
-        .arg(
-            Arg::new("name")
-                .long("name")
-                .visible_alias("host")
-                .value_name("NAME")
-                .action(ArgAction::Append)
-                .help("A name or address by which clients reach the server; repeats [default: those of this machine]"),
-        )
-        .arg(
-            Arg::new("client")
-                .long("client")
-                .value_name("NAME")
-                .action(ArgAction::Append)
-                .help("A client, who has this name in logs and counts; repeats [default: one called client]"),
-        )
-        .arg(days("days", "397", "How long certificates are valid"))
-        .arg(days("ca-days", "3650", "How long the authority is"))
-        .after_help(
-            "Examples:\n  \
-             pcaphub cert new                                  for this machine, in pcaphub-certs/\n  \
-             pcaphub cert new certs --name hub.example.org --name 192.0.2.7 --client alice\n  \
-             pcaphub cert new certs --client bob               one more, of the same authority",
-        );
-    let show = Command::new("show")
-        .about("Names, expiry and pin of the certificates in a file")
-        .arg(Arg::new("file").value_name("FILE").required(true).value_parser(value_parser!(PathBuf)));
-    Command::new("cert")
-        .about("Certificates for tls:// and tls-listen://")
-        .subcommand_required(true)
-        .arg_required_else_help(true)
-        .subcommand(new)
-        .subcommand(show)
-}
-
-/// What the command line asks for.
-pub(crate) fn ask(matches: &ArgMatches) -> Ask {
-    let all = |matches: &ArgMatches, id| matches.get_many(id).into_iter().flatten().cloned().collect();
-    match matches.subcommand() {
-        Some(("show", matches)) => Ask::Show(matches.get_one("file").cloned().unwrap_or_default()),
-        Some((_, matches)) => Ask::New(New {
-            folder: matches.get_one("dir").cloned().unwrap_or_default(),
-            names: all(matches, "name"),
-            clients: all(matches, "client"),
-            days: matches.get_one("days").copied().unwrap_or(397),
-            ca_days: matches.get_one("ca-days").copied().unwrap_or(3650),
-        }),
-        None => Ask::Show(PathBuf::new()),
-    }
-}
-
-/// Does it, and says what to type next.
-///
-/// # Errors
-/// A file that is there already, cannot be written or cannot be read; a name that no certificate can have.
-pub(crate) fn run(ask: &Ask) -> Result<ExitCode> {
-    let text = match ask {
-        Ask::New(new) => new.make()?,
-        Ask::Show(file) => show(file)?,
-    };
-    std::io::stdout().write_all(text.as_bytes())?;
-    Ok(ExitCode::SUCCESS)
-}
-
-fn show(file: &Path) -> Result<String> {
-    let certificates = tls::certificates(&System, file).map_err(anyhow::Error::msg)?;
-    let mut text = String::new();
-    for der in certificates {
-        let certificate = Certificate::read(&der).context("the certificate cannot be read")?;
-        let name = certificate.name.as_deref().unwrap_or("(no name)");
-        text += &format!("{name}{}\n", if certificate.is_ca { ", an authority" } else { "" });
-        if !certificate.names.is_empty() {
-            text += &format!("  names    {}\n", certificate.names.join(", "));
-        }
-        text += &format!("  issuer   {}\n", certificate.issuer);
-        let expired = if SystemTime::now() > certificate.not_after { " (expired)" } else { "" };
-        text += &format!("  expires  {}{expired}\n", certificate.expires);
-        text += &format!("  pin      {}\n", certificate.pin);
-    }
-    Ok(text)
-}
 
 /// An authority that can issue.
 struct Authority {
@@ -141,20 +36,13 @@ struct Authority {
     is_new: bool,
 }
 
-/// A file that is to be written.
-struct Output {
-    path: PathBuf,
-    text: String,
-    mode: u32,
-}
-
 impl New {
     fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
 
     /// Makes everything, then writes it: a name that cannot be, or a file that is there, leaves nothing half done.
-    fn make(&self) -> Result<String> {
+    pub(super) fn make(&self) -> Result<String> {
         let mut outputs = Vec::new();
         let authority = self.authority(&mut outputs)?;
         let has_server = self.path("server.pem").exists();
@@ -198,6 +86,14 @@ impl New {
             .mode(0o700)
             .create(&self.folder)
             .map_err(|error| anyhow!("cannot make the directory {}: {error}", self.folder.display()))?;
+        // The sticky bit keeps others from what is not theirs.
+        let mode = self.folder.metadata()?.mode();
+        if mode & 0o002 != 0 && mode & 0o1000 == 0 {
+            bail!(
+                "{0} can be written by everybody, who could put other keys there: chmod o-w {0}",
+                self.folder.display()
+            );
+        }
         write_all(&outputs)?;
         Ok(self.told(&outputs, &names, &clients))
     }
@@ -237,7 +133,7 @@ impl New {
             })
         };
         let (pem, key) = (read(&cert)?, KeyPair::from_pem(&read(&key)?).context("ca-key.pem: not a key")?);
-        let first = tls::certificates(&System, &cert).map_err(anyhow::Error::msg)?.into_iter().next();
+        let first = tls::certificates(&System, &cert)?.into_iter().next();
         let said = first.and_then(|der| Certificate::read(&der)).context("ca.pem: it cannot be read")?;
         if SystemTime::now() > said.not_after {
             bail!("{}: this authority has expired on {}; make another one", cert.display(), said.expires);
@@ -317,49 +213,6 @@ impl New {
     }
 }
 
-impl Output {
-    fn certificate(path: PathBuf, text: String) -> Self {
-        Output { path, text, mode: 0o644 }
-    }
-
-    fn key(path: PathBuf, key: &KeyPair) -> Self {
-        Output { path, text: key.serialize_pem(), mode: 0o600 }
-    }
-
-    /// Leaves no part of it where it fails.
-    fn write(&self) -> Result<()> {
-        let explained = |error: std::io::Error| anyhow!("cannot write {}: {error}", self.path.display());
-        let options = OpenOptions::new().write(true).create_new(true).mode(self.mode).clone();
-        let mut file = options.open(&self.path).map_err(explained)?;
-        let written = file.write_all(self.text.as_bytes()).and_then(|()| file.sync_all());
-        written.inspect_err(|_| self.remove()).map_err(explained)
-    }
-
-    fn remove(&self) {
-        let _ = std::fs::remove_file(&self.path);
-    }
-}
-
-/// Writes all of them, or leaves none.
-fn write_all(outputs: &[Output]) -> Result<()> {
-    for (written, output) in outputs.iter().enumerate() {
-        if let Err(error) = output.write() {
-            outputs.iter().take(written).for_each(Output::remove);
-            return Err(error);
-        }
-    }
-    Ok(())
-}
-
-/// Clients of one name, and a client called `x-key` beside `x`, would share a file.
-fn check_distinct(outputs: &[Output]) -> Result<()> {
-    let mut paths = HashSet::new();
-    if let Some(twice) = outputs.iter().find(|output| !paths.insert(&output.path)) {
-        bail!("{} would be the file of two: give each --client a name of its own", twice.path.display());
-    }
-    Ok(())
-}
-
 /// A client's name is a part of a file's name.
 fn check_client(name: &str) -> Result<()> {
     let fits = |c: char| c.is_ascii_alphanumeric() || "._-@".contains(c);
@@ -389,18 +242,4 @@ fn is_local(name: &str) -> bool {
 fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-@:+,".contains(c);
     if word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn where_one_file_cannot_be_written_none_is_left_and_the_cause_is_said() {
-        let folder = tempfile::tempdir().unwrap();
-        let output = |name: &str| Output::certificate(folder.path().join(name), "text".into());
-        let error = write_all(&[output("a.pem"), output("missing/b.pem")]).unwrap_err().to_string();
-        assert!(error.contains("missing/b.pem: No such file"), "{error}");
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
-    }
 }
