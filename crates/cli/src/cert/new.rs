@@ -12,7 +12,7 @@ use pcaphub::opener::System;
 use pcaphub::tls::{self, Certificate};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
+    KeyUsagePurpose, PublicKeyData,
 };
 
 use super::output::{Output, check_distinct, write_all};
@@ -135,6 +135,13 @@ impl New {
         let (pem, key) = (read(&cert)?, KeyPair::from_pem(&read(&key)?).context("ca-key.pem: not a key")?);
         let first = tls::certificates(&System, &cert)?.into_iter().next();
         let said = first.and_then(|der| Certificate::read(&der)).context("ca.pem: it cannot be read")?;
+        if !said.is_of(&key.subject_public_key_info()) {
+            bail!(
+                "{} is not the key of ca.pem: what it issued would be worth nothing; put the right one there, or \
+                 choose another directory",
+                self.path("ca-key.pem").display()
+            );
+        }
         if SystemTime::now() > said.not_after {
             bail!("{}: this authority has expired on {}; make another one", cert.display(), said.expires);
         }

@@ -45,6 +45,14 @@ fn names_that_would_share_a_file_are_refused_and_nothing_is_left_half_done() {
     let done = run(&["cert", "new", &site.path("taken/certs").display().to_string()], b"");
     let said = String::from_utf8_lossy(&done.stderr).into_owned();
     assert!(said.contains("cannot make the directory") && said.contains("Not a directory"), "{said}");
+    let (one, other) = (site.path("one").display().to_string(), site.path("other").display().to_string());
+    for folder in [&one, &other] {
+        assert!(run(&["cert", "new", folder], b"").status.success());
+    }
+    shell(&format!("cp {other}/ca-key.pem {one}/ca-key.pem"));
+    let done = run(&["cert", "new", &one, "--client", "zed"], b"");
+    let said = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(!done.status.success() && said.contains("ca-key.pem is not the key of ca.pem"), "{said}");
     let open = site.path("open").display().to_string();
     shell(&format!("mkdir -m 777 {open}"));
     let done = run(&["cert", "new", &open], b"");

@@ -64,6 +64,11 @@ impl Certificate {
             pin: Pin(sha256(certificate.public_key().raw)),
         })
     }
+
+    /// Whether this key (a SubjectPublicKeyInfo of RFC 5280, in DER) is the one that it certifies.
+    pub fn is_of(&self, key: &[u8]) -> bool {
+        self.pin == Pin(sha256(key))
+    }
 }
 
 fn time(seconds: i64) -> SystemTime {

@@ -72,14 +72,16 @@ impl Verifier {
                 read.expires
             ))),
             Error::InvalidCertificate(CertificateError::NotValidForNameContext { expected, .. }) => {
-                let names = match read.names.is_empty() {
-                    true => "no name".to_owned(),
-                    false => read.names.join(", "),
-                };
-                distrust(Distrust::Known(format!(
-                    "its certificate is for {names}, not for {}: dial one of its names, or give sni=NAME",
-                    expected.to_str()
-                )))
+                let (names, expected) = (read.names.join(", "), expected.to_str());
+                distrust(Distrust::Known(match names.is_empty() {
+                    true => format!(
+                        "its certificate has no names (subjectAltName), so it is not for {expected}: it needs \
+                         a new one, or pin= here"
+                    ),
+                    false => format!(
+                        "its certificate is for {names}, not for {expected}: dial one of its names, or give sni=NAME"
+                    ),
+                }))
             }
             _ => error,
         }
