@@ -64,7 +64,13 @@ pub(crate) fn report_run(error: &anyhow::Error, file: &std::path::Path) -> ExitC
         Some(HubError::Sink(sink)) => sink.usage,
         Some(HubError::Source(source)) => source.usage,
         #[cfg(target_os = "linux")]
-        None if matches!(error.downcast_ref(), Some(PrivilegeError::Unknown(..))) => true,
+        None if matches!(
+            error.downcast_ref(),
+            Some(PrivilegeError::Unknown(..) | PrivilegeError::Nameless(_))
+        ) =>
+        {
+            true
+        }
         None => false,
     };
     if !usage {
@@ -91,7 +97,13 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
         Some(_) => FAILED,
         None if error.is::<PlanError>() => USAGE,
         #[cfg(target_os = "linux")]
-        None if matches!(error.downcast_ref(), Some(PrivilegeError::Unknown(..))) => USAGE,
+        None if matches!(
+            error.downcast_ref(),
+            Some(PrivilegeError::Unknown(..) | PrivilegeError::Nameless(_))
+        ) =>
+        {
+            USAGE
+        }
         #[cfg(target_os = "linux")]
         None if error.is::<PrivilegeError>() => NO_PERMISSION,
         None => FAILED,

@@ -33,9 +33,12 @@ pub struct Identity {
 pub enum PrivilegeError {
     /// `--user` names nobody.
     #[error(
-        "--user {0}: there is no such {1}; make it (`useradd --system {0}`), or give another, by name or number"
+        "--user {0}: there is no such {1}; make it (`{1}add --system {0}`), or give another, by name or number"
     )]
     Unknown(String, &'static str),
+    /// `--user` has no name before or behind its colon.
+    #[error("--user {0:?}: it is NAME or NAME:GROUP, by name or number")]
+    Nameless(String),
     /// The system refuses.
     #[error(
         "cannot give up root's rights: {step}: {why}; start pcaphub as an ordinary user (sources that need a \
@@ -64,6 +67,11 @@ impl Identity {
             Some((user, group)) => (user, Some(group)),
             None => (asked, None),
         };
+        // The last number means nobody at all to the system.
+        let none = |name: &str| name.is_empty() || name == "4294967295";
+        if none(user) || group.is_some_and(none) {
+            return Err(PrivilegeError::Nameless(asked.to_owned()));
+        }
         let known = pcaphub_sys::user(user).ok().flatten();
         let number = || user.parse().ok().map(|uid| pcaphub_sys::User { uid, gid: uid });
         let unknown = || PrivilegeError::Unknown(user.to_owned(), "user");
