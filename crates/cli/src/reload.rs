@@ -58,9 +58,12 @@ impl Reload {
             service::reloading();
             match self.now().await {
                 Ok(what) => tracing::info!("{}: {what}", self.file.display()),
-                Err(error) => tracing::error!(
-                    "everything stays as it was, since the configuration file cannot be used: {error}"
-                ),
+                Err(error) => {
+                    const STAYS: &str =
+                        "everything stays as it was, since the configuration file cannot be used:";
+                    // Each mistake in a line of its own, as `check` tells them.
+                    error.to_string().lines().for_each(|line| tracing::error!("{STAYS} {line}"));
+                }
             }
             service::reloaded();
         }

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
 use pcaphub_core::feed::OnSlow;
 use pcaphub_core::shape::Time;
@@ -45,11 +45,17 @@ pub fn conflicts(plan: &Plan, opener: &dyn Opener) -> Vec<Conflict> {
     if plan.sinks.is_empty() {
         refuse(None, "no sink is given; add --to SINK".into());
     }
-    let stdin = |(_, spec): &(usize, &SourceSpec)| spec.endpoint.scheme == Scheme::Stdio;
-    for (index, _) in plan.sources.iter().enumerate().filter(stdin).skip(1) {
+    let is_standard = |endpoint: &Endpoint| endpoint.scheme == Scheme::Stdio;
+    let stdin = plan.sources.iter().enumerate().filter(|(_, spec)| is_standard(&spec.endpoint));
+    for (index, _) in stdin.skip(1) {
         refuse(Some(Place::Source(index)), "standard input `-` can only be one source".into());
     }
+    let stdout = plan.sinks.iter().enumerate().filter(|(_, spec)| is_standard(&spec.endpoint));
+    for (index, _) in stdout.skip(1) {
+        refuse(Some(Place::Sink(index)), "standard output `-` can only be one sink".into());
+    }
     overwritten(plan, opener, &mut refuse);
+    written_twice(plan, opener, &mut refuse);
     captured(plan, &mut refuse);
     doubled(plan, &mut refuse);
     exposed(plan, &mut refuse);
@@ -75,15 +81,64 @@ fn impatient(plan: &Plan, refuse: &mut impl FnMut(Option<Place>, String)) {
     }
 }
 
+/// The regular file that an endpoint names, if there is one.
+pub(crate) fn file(endpoint: &Endpoint, opener: &dyn Opener) -> Option<(u64, u64)> {
+    let found = match endpoint.scheme {
+        Scheme::File => opener.look(Path::new(&endpoint.address)).ok()?,
+        _ => return None,
+    };
+    (found.kind == Kind::File).then_some(found.identity)
+}
+
+/// A path without detours, as far as its text says: none of its folders is looked at.
+fn direct(path: &str) -> PathBuf {
+    let mut direct = PathBuf::new();
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.into());
+    for part in absolute.components() {
+        match part {
+            Component::ParentDir => drop(direct.pop()),
+            part => direct.push(part),
+        }
+    }
+    direct
+}
+
+/// Sinks that write one file, or record into one directory: each would take it from the other.
+fn written_twice(plan: &Plan, opener: &dyn Opener, refuse: &mut impl FnMut(Option<Place>, String)) {
+    let mut files: Vec<(Option<(u64, u64)>, PathBuf)> = Vec::new();
+    let mut folders: Vec<PathBuf> = Vec::new();
+    for (index, sink) in plan.sinks.iter().enumerate() {
+        let address = &sink.endpoint.address;
+        if let Some(recording) = &sink.recording {
+            let folder = direct(&recording.directory.to_string_lossy());
+            if folders.contains(&folder) {
+                let why =
+                    format!("{}: another sink records into that directory; give each its own", sink.name);
+                refuse(Some(Place::Sink(index)), why);
+            }
+            folders.push(folder);
+        } else if sink.endpoint.scheme == Scheme::File {
+            let found = opener.look(Path::new(address)).ok();
+            // Devices and FIFOs may have several writers.
+            if found.is_some_and(|found| found.kind != Kind::File) {
+                continue;
+            }
+            let (identity, path) = (found.map(|found| found.identity), direct(address));
+            let same = |(known, other): &(Option<(u64, u64)>, PathBuf)| {
+                *other == path || (identity.is_some() && *known == identity)
+            };
+            if files.iter().any(same) {
+                let why = format!("{}: another sink writes that file; give each its own", sink.name);
+                refuse(Some(Place::Sink(index)), why);
+            }
+            files.push((identity, path));
+        }
+    }
+}
+
 /// Sinks that write to the file that a source reads.
 fn overwritten(plan: &Plan, opener: &dyn Opener, refuse: &mut impl FnMut(Option<Place>, String)) {
-    let file = |endpoint: &Endpoint| {
-        let found = match endpoint.scheme {
-            Scheme::File => opener.look(Path::new(&endpoint.address)).ok()?,
-            _ => return None,
-        };
-        (found.kind == Kind::File).then_some(found.identity)
-    };
+    let file = |endpoint| file(endpoint, opener);
     let read: Vec<_> = plan.sources.iter().filter_map(|source| file(&source.endpoint)).collect();
     for (index, sink) in plan.sinks.iter().enumerate() {
         // A recorder replaces nothing: what it is called stands for the names of its files.
@@ -219,6 +274,33 @@ mod tests {
     use super::*;
     use crate::opener::System;
     use crate::sink;
+
+    #[test]
+    fn one_file_one_directory_and_standard_output_have_one_sink() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        std::fs::write(path("there.pcap"), "").unwrap();
+        std::os::unix::fs::symlink(folder.path(), path("link")).unwrap();
+        std::fs::create_dir(path("d")).unwrap();
+        let refused = |first: &str, second: &str| {
+            let spec = |text: &str| sink::spec(Endpoint::parse(text).unwrap()).unwrap();
+            let sources = vec![source::spec(Endpoint::parse("demo:").unwrap()).unwrap()];
+            let plan = Plan { sources, sinks: vec![spec(first), spec(second)], ..Plan::default() };
+            let found = conflicts(&plan, &System);
+            assert!(found.iter().all(|conflict| conflict.place == Some(Place::Sink(1))));
+            found.len()
+        };
+        assert_eq!(refused("-", "-"), 1);
+        let (new, there) = (path("new.pcap"), path("there.pcap"));
+        assert_eq!(refused(&new, &new), 1);
+        assert_eq!(refused(&new, &path("d/../new.pcap")), 1);
+        assert_eq!(refused(&new, &path("./new.pcap")), 1);
+        assert_eq!(refused(&there, &path("link/there.pcap")), 1);
+        assert_eq!(refused(&path("d/"), &path("d//")), 1);
+        assert_eq!(refused("/dev/null", "/dev/null"), 0);
+        assert_eq!(refused(&new, &there), 0);
+        assert_eq!(refused(&path("d/"), &path("e/")), 0);
+    }
 
     #[test]
     fn a_live_capture_cannot_wait_for_anybody() {

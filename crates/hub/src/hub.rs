@@ -152,7 +152,7 @@ impl Handle {
 }
 
 fn not_running() -> HubError {
-    PlanError::Refused("the hub does not run".into()).into()
+    PlanError::Refused("the hub is ending, or does not run yet".into()).into()
 }
 
 /// Whether a sink sends to somebody who may send it back.

@@ -27,6 +27,8 @@ pub use crate::listeners::Inherited;
 /// Hands out inherited sockets, and has another opener for everything else.
 pub struct WithInherited {
     sockets: RwLock<Vec<Entry>>,
+    /// Whether the sockets are those of endpoints that a change takes away.
+    lent: bool,
     opener: Arc<dyn Opener>,
 }
 
@@ -78,7 +80,15 @@ impl WithInherited {
             Ok(Entry { socket, place })
         };
         let sockets = sockets.into_iter().map(entry).collect::<Result<_, _>>()?;
-        Ok(WithInherited { sockets: RwLock::new(sockets), opener })
+        Ok(WithInherited { sockets: RwLock::new(sockets), lent: false, opener })
+    }
+
+    /// The same for sockets of endpoints that a change of a running hub takes away.
+    ///
+    /// # Errors
+    /// As of [`new`](Self::new).
+    pub(crate) fn lent(sockets: Vec<Inherited>, opener: Arc<dyn Opener>) -> io::Result<Self> {
+        Ok(WithInherited { lent: true, ..WithInherited::new(sockets, opener)? })
     }
 
     /// Closes the sockets here, and has none any more; what was handed out stays open.
@@ -150,6 +160,10 @@ impl Opener for WithInherited {
             _ => {}
         }
         self.opener.listen_tcp(address).map_err(|error| match self.in_the_way(address) {
+            Some(there) if error.kind() == io::ErrorKind::AddrInUse && self.lent => io::Error::other(format!(
+                "tcp-listen://{there} of this hub listens at that port until the change is done: take it away in \
+                 one reload, and add this in the next"
+            )),
             Some(there) if error.kind() == io::ErrorKind::AddrInUse => io::Error::other(format!(
                 "the inherited socket is on {there}; give the endpoint that address, or let ListenStream= be {address}"
             )),
@@ -183,6 +197,10 @@ impl Opener for WithInherited {
 
     fn write_file(&self, path: &Path) -> io::Result<File> {
         self.opener.write_file(path)
+    }
+
+    fn may_write(&self, path: &Path) -> io::Result<()> {
+        self.opener.may_write(path)
     }
 
     fn directory(&self, path: &Path) -> io::Result<Box<dyn Directory>> {

@@ -15,7 +15,7 @@ use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitSta
 use std::time::Duration;
 
 use pcaphub_sys::{Device, Injector, Layer, PacketSocket, Tap};
-use rustix::fs::OFlags;
+use rustix::fs::{Access, OFlags};
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
@@ -51,6 +51,11 @@ pub trait Opener: Send + Sync {
     /// A file to write from its beginning: a new one of mode 0600 in the place of what had its name, never
     /// through a symbolic link; a FIFO or device as it is.
     fn write_file(&self, path: &Path) -> io::Result<File>;
+    /// Looks whether [`write_file`](Self::write_file) would be refused, and touches nothing.
+    ///
+    /// # Errors
+    /// What it would be refused for, as far as that can be known before.
+    fn may_write(&self, path: &Path) -> io::Result<()>;
     /// A directory to record files into, made with mode 0700 if it is missing (its parents are not),
     /// never through a symbolic link. [`ResourceBusy`](io::ErrorKind::ResourceBusy) is the error while
     /// another recorder has it.
@@ -283,6 +288,23 @@ impl Opener for System {
         write_with(path, OFlags::empty())
     }
 
+    fn may_write(&self, path: &Path) -> io::Result<()> {
+        let access = |path: &Path, access| {
+            rustix::fs::accessat(rustix::fs::CWD, path, access, rustix::fs::AtFlags::EACCESS)
+        };
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let in_folder = access(folder.unwrap_or(Path::new(".")), Access::WRITE_OK | Access::EXEC_OK);
+        match std::fs::symlink_metadata(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(in_folder?),
+            Err(error) => Err(error),
+            Ok(there) if there.is_symlink() => Err(rustix::io::Errno::LOOP.into()),
+            Ok(there) if there.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
+            Ok(there) if there.is_file() && there.nlink() > 1 => Err(linked()),
+            // It is written, or another takes its place.
+            Ok(_) => Ok(access(path, Access::WRITE_OK)?),
+        }
+    }
+
     fn directory(&self, path: &Path) -> io::Result<Box<dyn Directory>> {
         Ok(Box::new(Folder::open(path)?))
     }
@@ -425,7 +447,7 @@ pub(crate) fn write_with(path: &Path, flags: OFlags) -> io::Result<File> {
         return Ok(file);
     }
     if metadata.nlink() > 1 {
-        return Err(io::Error::other("it has several hard links; give another name"));
+        return Err(linked());
     }
     // Another file takes its place: who has the old one open, since its mode let them, gets nothing.
     if std::fs::remove_file(path).is_ok() {
@@ -435,4 +457,8 @@ pub(crate) fn write_with(path: &Path, flags: OFlags) -> io::Result<File> {
     file.set_permissions(Permissions::from_mode(0o600))?;
     file.set_len(0)?;
     Ok(file)
+}
+
+fn linked() -> io::Error {
+    io::Error::other("it has several hard links; give another name")
 }

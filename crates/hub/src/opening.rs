@@ -7,10 +7,10 @@ use pcaphub_core::filter::{Filter, Filters};
 use pcaphub_core::format::Format;
 
 use crate::changes::Changes;
-use crate::conflicts::conflicts;
+use crate::conflicts::{conflicts, file};
 use crate::controls::Controls;
 use crate::defaults::replays;
-use crate::endpoint::{Endpoint, Scheme};
+use crate::endpoint::Scheme;
 use crate::event::Events;
 use crate::filter;
 use crate::inherited::WithInherited;
@@ -92,6 +92,19 @@ pub(crate) struct Opened {
     pub(crate) sinks: Vec<Option<Slot>>,
 }
 
+impl Opened {
+    /// Takes away what leads to listening sockets that are not wanted after all.
+    fn undo(&self, opener: &dyn Opener) {
+        let sources = self.sources.iter().flatten().flatten().map(|part| part.source.controls());
+        let sinks = self.sinks.iter().flatten().filter_map(|slot| match slot {
+            Slot::Now(sink) => Some(sink.controls()),
+            Slot::After(_) => None,
+        });
+        let sockets = sources.chain(sinks).filter_map(|controls| controls.sockets);
+        sockets.for_each(|sockets| sockets.remove(opener));
+    }
+}
+
 /// What is really opened of a source: of a live capture with several rings, one of them.
 pub(crate) struct Part {
     pub(crate) spec: SourceSpec,
@@ -161,12 +174,12 @@ impl Site {
         let duplicates =
             sockets.iter().flat_map(|sockets| sockets.duplicates().unwrap_or_default()).collect();
         let reusing = Arc::new(
-            WithInherited::new(duplicates, self.opener.clone())
+            WithInherited::lent(duplicates, self.opener.clone())
                 .map_err(|error| PlanError::Refused(format!("listening sockets cannot go on: {error}")))?,
         );
         let ended = |index: &usize| running.sinks.get(*index).is_none_or(|sink| sink.ended);
         let at_work: Vec<usize> = gone_sinks.iter().copied().filter(|index| !ended(index)).collect();
-        let after = successions(&running.plan, &plan, &changes, &at_work)?;
+        let after = successions(&running.plan, &plan, &changes, &at_work, self.opener.as_ref())?;
         let site = Site { opener: reusing.clone(), ..self.clone() };
         let opened = site.open_new(plan, changes, &running.filters, &after);
         // What nobody took must not go on listening.
@@ -223,30 +236,58 @@ impl Site {
     ) -> Result<Opened, HubError> {
         let filters = filters.renewed(sink_filters(&plan)?);
         let source_filters = plan.sources.iter().map(source_filter).collect::<Result<Vec<_>, _>>()?;
+        let (replay, sinks) = (replays(&plan), plan.sinks.iter().map(|_| None).collect());
+        let mut opened =
+            Opened { plan, changes, filters, source_filters, replay, own: None, sources: Vec::new(), sinks };
+        let outcome = self.open_sources(&mut opened).and_then(|()| self.open_sinks(&mut opened, after));
+        if let Err(error) = outcome {
+            opened.undo(self.opener.as_ref());
+            return Err(error);
+        }
+        Ok(opened)
+    }
+
+    fn open_sources(&self, opened: &mut Opened) -> Result<(), HubError> {
+        let plan = &opened.plan;
         let parts: Vec<Vec<SourceSpec>> = plan.sources.iter().cloned().map(source::parts).collect();
         let all: Vec<SourceSpec> = parts.iter().flatten().cloned().collect();
         let rings = source::rings(&all);
-        let mut sources = Vec::new();
-        for (parts, kept) in parts.into_iter().zip(&changes.sources) {
-            let open = || parts.into_iter().map(|spec| self.open_source(spec, &plan, rings)).collect();
-            sources.push(kept.is_none().then(open).transpose()?);
+        for (parts, kept) in parts.into_iter().zip(&opened.changes.sources) {
+            let mut there = kept.is_none().then(Vec::new);
+            let open = parts.into_iter().map(|spec| self.open_source(spec, plan, rings));
+            let failed = there
+                .as_mut()
+                .and_then(|there| open.map(|part| part.map(|part| there.push(part))).find_map(Result::err));
+            opened.sources.push(there);
+            failed.map_or(Ok(()), Err)?;
         }
-        let replay = replays(&plan);
-        let mut own = None;
-        if replay {
+        if opened.replay {
             for spec in &plan.sources {
-                own = private::check(spec, self.opener.as_ref())?;
+                opened.own = private::check(spec, self.opener.as_ref())?;
             }
         }
-        let mut sinks = Vec::new();
-        for ((spec, kept), after) in plan.sinks.iter().zip(&changes.sinks).zip(after) {
-            sinks.push(match (kept, after) {
-                (Some(_), _) => None,
-                (None, Some(old)) => Some(Slot::After(*old)),
-                (None, None) => Some(Slot::Now(self.open_sink(spec)?)),
-            });
+        Ok(())
+    }
+
+    /// Files come last: what they had is gone once they are open, so nothing else may fail any more.
+    fn open_sinks(&self, opened: &mut Opened, after: &[Option<usize>]) -> Result<(), HubError> {
+        let news = opened.plan.sinks.iter().zip(&opened.changes.sinks).zip(after).zip(&mut opened.sinks);
+        let news = news.filter(|(((_, kept), _), _)| kept.is_none());
+        let mut files = Vec::new();
+        for (((spec, _), after), slot) in news {
+            match after {
+                Some(old) => *slot = Some(Slot::After(*old)),
+                None if sink::replaces(spec) => {
+                    sink::look(spec, self.opener.as_ref())?;
+                    files.push((spec, slot));
+                }
+                None => *slot = Some(Slot::Now(self.open_sink(spec)?)),
+            }
         }
-        Ok(Opened { plan, changes, filters, source_filters, replay, own, sources, sinks })
+        for (spec, slot) in files {
+            *slot = Some(Slot::Now(self.open_sink(spec)?));
+        }
+        Ok(())
     }
 
     fn open_source(&self, spec: SourceSpec, plan: &Plan, rings: usize) -> Result<Part, HubError> {
@@ -287,6 +328,7 @@ fn successions(
     new: &Plan,
     changes: &Changes,
     gone: &[usize],
+    opener: &dyn Opener,
 ) -> Result<Vec<Option<usize>>, PlanError> {
     let before = |spec: &SinkSpec| {
         gone.iter().copied().find(|index| {
@@ -294,8 +336,9 @@ fn successions(
                 // A directory has one recorder.
                 (Some(was), Some(recording)) => was.directory == recording.directory,
                 _ => {
-                    let same = |a: &Endpoint, b: &Endpoint| a.scheme == b.scheme && a.address == b.address;
-                    same(&was.endpoint, &spec.endpoint)
+                    let (was, spec) = (&was.endpoint, &spec.endpoint);
+                    let is_file = || file(spec, opener).is_some_and(|new| file(was, opener) == Some(new));
+                    was.scheme == spec.scheme && (was.address == spec.address || is_file())
                 }
             })
         })

@@ -278,6 +278,80 @@ fn a_file_that_cannot_be_used_changes_nothing() {
 }
 
 #[test]
+fn a_refused_change_leaves_files_as_they_are_and_nothing_behind() {
+    let folder = folder();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = |name: &str| folder.path().join(name);
+    std::fs::write(at("keep.pcap"), "precious").unwrap();
+    std::os::unix::fs::symlink(folder.path(), at("link")).unwrap();
+    let sink = |endpoint: String| format!("[[sink]]\nendpoint = \"{endpoint}\"\n");
+    let file = |name: &str| sink(at(name).display().to_string());
+    let port = sink(format!("tcp-listen://{}", taken.local_addr().unwrap()));
+    let socket = sink(format!("unix-listen:{}", at("new.sock").display()));
+    let keep = at("keep.pcap");
+    let unchanged = || std::fs::read(&keep).unwrap() == b"precious";
+
+    // At the start, too.
+    let sources = "[[source]]\nendpoint = \"demo:\"\n";
+    let path = folder.path().join("start.toml");
+    std::fs::write(&path, [sources, &file("keep.pcap"), &port].concat()).unwrap();
+    assert_eq!(run(&["run", path.to_str().unwrap()], b"").status.code(), Some(1));
+    assert!(unchanged());
+
+    let (new_socket, running) = (at("new.sock"), at("running.pcap"));
+    let base = sources.to_owned() + &listener("") + &file("running.pcap");
+    let more = [
+        file("keep.pcap") + &port,
+        port.clone() + &file("keep.pcap"),
+        file("keep.pcap") + &file("missing/x.pcap"),
+        socket + &file("missing/x.pcap"),
+        // What is being written has one sink, however it is spelt.
+        file("running.pcap"),
+        file("link/running.pcap"),
+    ];
+    let spelt = base.replace("/running.pcap", "/link/running.pcap");
+    let mut site = Site::new(folder, &base, 1);
+    wait_until("it records", || std::fs::metadata(&running).is_ok_and(|file| file.len() > 24));
+    let inode = || std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(&running).unwrap());
+    let before = inode();
+    for text in more.iter().map(|more| base.clone() + more).chain([spelt]) {
+        site.write(&text);
+        site.hub.wait_for("everything stays as it was");
+        assert!(unchanged() && !new_socket.exists() && inode() == before, "{text}");
+    }
+    let (status, counts) = site.hub.stop();
+    assert!(status.success());
+    let recorded = read_pcap(&std::fs::read(&running).unwrap()).len() as u64;
+    assert_eq!(counts["sources"][0]["forwarded"], recorded);
+}
+
+#[test]
+fn a_listener_that_would_move_to_all_addresses_is_told_how() {
+    let base = |address: &str, more: &str| {
+        format!("[[source]]\nendpoint = \"demo:\"\n[[sink]]\nendpoint = \"tcp-listen://{address}\"\n{more}")
+    };
+    let mut site = Site::new(folder(), &base("127.0.0.1:0", ""), 1);
+    let port = site.hub.client().port();
+    site.change(&base(&format!("127.0.0.1:{port}"), ""));
+    site.write(&base(&format!("0.0.0.0:{port}"), "allow = \"127.0.0.0/8\"\n"));
+    let said = site.hub.wait_for("everything stays as it was");
+    assert!(said.contains("of this hub listens at that port") && said.contains("in the next"), "{said}");
+    site.change("[[source]]\nendpoint = \"demo:\"\n[[sink]]\nendpoint = \"null:\"\n");
+    wait_until("nobody listens any more", || TcpStream::connect(("127.0.0.1", port)).is_err());
+    site.change(&base(&format!("0.0.0.0:{port}"), "allow = \"127.0.0.0/8\"\n"));
+    client(SocketAddr::from(([127, 0, 0, 1], port)));
+}
+
+#[test]
+fn each_mistake_of_a_changed_file_is_a_line() {
+    let base = "[[source]]\nendpoint = \"demo:\"\n".to_owned() + &listener("");
+    let mut site = Site::new(folder(), &base, 1);
+    site.write(&format!("{base}alow = 1\nfillter = \"udp\"\n"));
+    assert!(site.hub.wait_for("everything stays as it was").contains("\"alow\""));
+    assert!(site.hub.wait_for("everything stays as it was").contains("\"fillter\""));
+}
+
+#[test]
 fn clients_of_files_get_the_files_of_their_time() {
     let folder = folder();
     let (old, new) =

@@ -83,7 +83,7 @@ impl Event<'_> {
                 log!(info, "{}: recorded {}: {packets} packets, {octets} octets", safe(sink), safe(file));
             }
             Event::RecordingRemoved { sink, file } => {
-                log!(info, "{}: removed {}, as keep= says", safe(sink), safe(file));
+                log!(info, "{}: removed {}, by the rules of what is kept", safe(sink), safe(file));
             }
             Event::RecordingRecovered { sink, file, packets, cut } => log!(
                 warn,

@@ -21,6 +21,8 @@ pub enum Request {
     Read(PathBuf),
     /// `write_file`
     Write(PathBuf),
+    /// `may_write`
+    MayWrite(PathBuf),
     /// `directory`
     Directory(PathBuf),
     /// `look`

@@ -126,6 +126,10 @@ impl Opener for Remote {
         self.open(&Request::Write(path.into())).map(File::from)
     }
 
+    fn may_write(&self, path: &Path) -> io::Result<()> {
+        self.ask(&Request::MayWrite(path.into())).map(drop)
+    }
+
     fn directory(&self, path: &Path) -> io::Result<Box<dyn Directory>> {
         let control = self.open(&Request::Directory(path.into()))?;
         Ok(Box::new(folder::RemoteFolder::new(control)))

@@ -129,7 +129,7 @@ impl Permits {
         let named = |set: &BTreeSet<PathBuf>, path: &Path| set.contains(path);
         match request {
             Request::Read(path) => named(&self.read, path),
-            Request::Write(path) => named(&self.write, path),
+            Request::Write(path) | Request::MayWrite(path) => named(&self.write, path),
             Request::Directory(path) => self.directories.contains_key(path),
             Request::Look(path) => {
                 named(&self.read, path) || named(&self.write, path) || self.directories.contains_key(path)

@@ -106,6 +106,7 @@ impl Serving<'_> {
                 true => return self.open_later(request, back),
                 false => at_once(write_with(path, OFlags::NONBLOCK)),
             },
+            Request::MayWrite(path) => System.may_write(path).map(|()| (Answer::Done, Vec::new())),
             Request::Directory(_) => return self.open_later(request, back),
             Request::Look(path) => System.look(path).map(|found| (found.into(), Vec::new())),
             Request::ListenTcp(address) => System.listen_tcp(*address).map(|socket| done(socket.into())),

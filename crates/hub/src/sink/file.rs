@@ -3,13 +3,15 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use pcaphub_core::feed::Ending;
 
 use super::{Context, Opening, Sink, SinkError, record};
 use crate::codec::{self, Finish};
+use crate::endpoint::Scheme;
 use crate::event::Event;
+use crate::opener::Opener;
 use crate::pen::Left;
 use crate::plan::SinkSpec;
 use crate::source::Pending;
@@ -32,19 +34,29 @@ pub(super) fn open(spec: &SinkSpec, opening: &Opening) -> Result<Box<dyn Sink>, 
     }
     let path = PathBuf::from(&spec.endpoint.address);
     let opened = opening.opener.write_file(&path).and_then(|file| codec::packing(&path, file));
-    let writer = opened.map_err(|error| {
-        // Not followed, by O_NOFOLLOW.
-        let symlink = error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error());
-        let what = match error.kind() {
-            _ if symlink => "cannot write it, it is a symbolic link",
-            io::ErrorKind::IsADirectory => {
-                "it is a directory; with a / behind it, files are recorded into it"
-            }
-            _ => "cannot write it",
-        };
-        SinkError::io(spec, what, &error)
-    })?;
+    let writer = opened.map_err(|error| refused(spec, &error))?;
     Ok(Box::new(Writing { name: spec.name.to_string(), writer, quiet: false }))
+}
+
+/// Whether a sink is a file whose content is gone once it is opened.
+pub(crate) fn replaces(spec: &SinkSpec) -> bool {
+    spec.endpoint.scheme == Scheme::File && spec.recording.is_none()
+}
+
+/// Looks whether such a file would be refused, and touches nothing.
+pub(crate) fn look(spec: &SinkSpec, opener: &dyn Opener) -> Result<(), SinkError> {
+    opener.may_write(Path::new(&spec.endpoint.address)).map_err(|error| refused(spec, &error))
+}
+
+fn refused(spec: &SinkSpec, error: &io::Error) -> SinkError {
+    // Not followed, by O_NOFOLLOW.
+    let symlink = error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error());
+    let what = match error.kind() {
+        _ if symlink => "cannot write it, it is a symbolic link",
+        io::ErrorKind::IsADirectory => "it is a directory; with a / behind it, files are recorded into it",
+        _ => "cannot write it",
+    };
+    SinkError::io(spec, what, error)
 }
 
 pub(super) fn open_stdout(spec: &SinkSpec, _: &Opening) -> Result<Box<dyn Sink>, SinkError> {

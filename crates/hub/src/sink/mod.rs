@@ -19,6 +19,8 @@ use pcaphub_core::format::Format;
 use pcaphub_core::linktype::LinkType;
 use thiserror::Error;
 
+pub(crate) use self::file::{look, replaces};
+
 use crate::clients::Clients;
 use crate::clock::Clock;
 use crate::controls::Controls;

@@ -62,6 +62,10 @@ impl Opener for Remembering {
         System.write_file(path)
     }
 
+    fn may_write(&self, path: &Path) -> std::io::Result<()> {
+        System.may_write(path)
+    }
+
     fn directory(&self, path: &Path) -> std::io::Result<Box<dyn pcaphub::directory::Directory>> {
         System.directory(path)
     }
