@@ -1,7 +1,7 @@
 //! Combinations of sources and sinks that cannot work, each with the endpoints that are in each
 //! other's way.
 
-use std::collections::HashMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Component, Path, PathBuf};
 
@@ -13,7 +13,7 @@ use crate::endpoint::{Endpoint, Scheme};
 use crate::listeners;
 use crate::opener::{Kind, Opener};
 use crate::plan::{Plan, PlanError, SinkSpec, SourceSpec, TlsOptions};
-use crate::source::{self, SourceKind};
+use crate::source::{self, SourceKind, exec_argv};
 use crate::tls;
 
 /// What cannot work in a plan.
@@ -56,6 +56,7 @@ pub fn conflicts(plan: &Plan, opener: &dyn Opener) -> Vec<Conflict> {
     }
     overwritten(plan, opener, &mut refuse);
     written_twice(plan, opener, &mut refuse);
+    impossible(plan, opener, &mut refuse);
     captured(plan, &mut refuse);
     doubled(plan, &mut refuse);
     exposed(plan, &mut refuse);
@@ -79,6 +80,40 @@ fn impatient(plan: &Plan, refuse: &mut impl FnMut(Option<Place>, String)) {
             refuse(Some(Place::Sink(index)), why);
         }
     }
+}
+
+/// Octets of a Unix socket's path (sun_path of unix(7), with the zero at its end).
+const SUN_PATH: usize = 108;
+
+/// Endpoints that are not possible whatever else there is.
+fn impossible(plan: &Plan, opener: &dyn Opener, refuse: &mut impl FnMut(Option<Place>, String)) {
+    for (place, endpoint) in places(plan) {
+        let address = &endpoint.address;
+        let kind = || opener.look(Path::new(address)).ok().map(|found| found.kind);
+        let why = match (endpoint.scheme, place) {
+            (Scheme::Exec, _) => exec_argv(endpoint).err(),
+            (Scheme::Unix | Scheme::UnixListen, _) if address.len() >= SUN_PATH => {
+                Some(format!("a socket's path has {} octets at most", SUN_PATH - 1))
+            }
+            (Scheme::UnixListen, _) if matches!(kind(), Some(Kind::File | Kind::Directory)) => {
+                Some("what is there is no socket, and stays: take it away, or choose another path".into())
+            }
+            (Scheme::File, Place::Source(_)) if kind() == Some(Kind::Directory) => {
+                Some("it is a directory; name the files in it".into())
+            }
+            _ => None,
+        };
+        if let Some(why) = why {
+            refuse(Some(place), format!("{endpoint}: {why}"));
+        }
+    }
+}
+
+/// Every endpoint of a plan.
+fn places(plan: &Plan) -> impl Iterator<Item = (Place, &Endpoint)> {
+    let sources = plan.sources.iter().enumerate().map(|(index, spec)| (Place::Source(index), &spec.endpoint));
+    let sinks = plan.sinks.iter().enumerate().map(|(index, spec)| (Place::Sink(index), &spec.endpoint));
+    sources.chain(sinks)
 }
 
 /// The regular file that an endpoint names, if there is one.
@@ -182,33 +217,58 @@ fn is_same(one: &str, other: &str) -> bool {
 /// Listeners at one address. Names are not resolved; one that means the same address is found when it
 /// is opened.
 fn doubled(plan: &Plan, refuse: &mut impl FnMut(Option<Place>, String)) {
-    let sources = plan.sources.iter().enumerate().map(|(index, spec)| (Place::Source(index), &spec.endpoint));
-    let sinks = plan.sinks.iter().enumerate().map(|(index, spec)| (Place::Sink(index), &spec.endpoint));
-    let mut listening: HashMap<String, Place> = HashMap::new();
-    for (place, endpoint) in sources.chain(sinks) {
-        let address = match endpoint.scheme {
+    let mut listening: Vec<(At, Place)> = Vec::new();
+    for (place, endpoint) in places(plan) {
+        let at = match endpoint.scheme {
             Scheme::TcpListen | Scheme::TlsListen => match endpoint.address.parse::<SocketAddr>() {
                 Ok(address) if address.port() == 0 => continue,
-                Ok(address) => address.to_string(),
-                Err(_) => endpoint.address.clone(),
+                Ok(address) => At::Address(address),
+                Err(_) => At::Name(endpoint.address.clone()),
             },
-            Scheme::UnixListen => endpoint.address.clone(),
+            Scheme::UnixListen => At::Path(direct(&endpoint.address)),
             _ => continue,
         };
-        match listening.get(&address) {
-            Some(first) => {
+        match listening.iter().find(|(other, _)| other.excludes(&at)) {
+            Some((other, first)) => {
                 let what = match first {
                     Place::Source(_) => "a source",
                     Place::Sink(_) => "a sink",
                 };
-                let why = format!(
-                    "{endpoint}: {what} listens at {address} already; choose another address or port"
-                );
+                let why =
+                    format!("{endpoint}: {what} listens at {other} already; choose another address or port");
                 refuse(Some(place), why);
             }
-            None => {
-                listening.insert(address, place);
-            }
+            None => listening.push((at, place)),
+        }
+    }
+}
+
+/// Where something listens.
+#[derive(PartialEq)]
+enum At {
+    Address(SocketAddr),
+    Name(String),
+    Path(PathBuf),
+}
+
+impl At {
+    /// Whether only one of them can listen.
+    fn excludes(&self, other: &At) -> bool {
+        let (At::Address(one), At::Address(other)) = (self, other) else { return self == other };
+        // All of IPv6 is all of IPv4, too.
+        let covers = |one: &SocketAddr, other: &SocketAddr| {
+            one.ip().is_unspecified() && (one.is_ipv6() || other.is_ipv4())
+        };
+        one.port() == other.port() && (one.ip() == other.ip() || covers(one, other) || covers(other, one))
+    }
+}
+
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            At::Address(address) => write!(f, "{address}"),
+            At::Name(name) => f.write_str(name),
+            At::Path(path) => write!(f, "{}", path.display()),
         }
     }
 }
@@ -300,6 +360,35 @@ mod tests {
         assert_eq!(refused("/dev/null", "/dev/null"), 0);
         assert_eq!(refused(&new, &there), 0);
         assert_eq!(refused(&path("d/"), &path("e/")), 0);
+    }
+
+    #[test]
+    fn what_can_never_be_opened_is_refused_before_anything_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        std::fs::write(path("file"), "").unwrap();
+        let endpoint = |text: &str| Endpoint::parse(text).unwrap();
+        let refused = |source: &str, sink: &str| {
+            let sources = vec![source::spec(endpoint(source)).unwrap()];
+            let sinks = vec![sink::spec(endpoint(sink)).unwrap()];
+            let found = conflicts(&Plan { sources, sinks, ..Plan::default() }, &System);
+            assert!(found.len() <= 1, "{found:?}");
+            found.first().map_or(String::new(), |conflict| conflict.error.to_string())
+        };
+        assert!(refused("exec:a \"b", "null:").contains("quot"), "{}", refused("exec:a \"b", "null:"));
+        assert!(refused(folder.path().to_str().unwrap(), "null:").contains("it is a directory"));
+        let long = format!("unix-listen:/{}", "x".repeat(107));
+        assert!(refused("demo:", &long).contains("107 octets at most"));
+        assert_eq!(refused("demo:", &long[..long.len() - 1]), "");
+        assert!(refused("demo:", &format!("unix-listen:{}", path("file"))).contains("no socket"));
+        let twice = |one: &str, other: &str| {
+            let allow = |text: &str| format!("tcp-listen://{text}:7000?allow=any");
+            refused(&allow(one), &allow(other)).contains("listens at")
+        };
+        assert!(twice("127.0.0.1", "0.0.0.0") && twice("0.0.0.0", "127.0.0.1") && twice("[::]", "127.0.0.1"));
+        assert!(!twice("127.0.0.1", "127.0.0.2") && !twice("0.0.0.0", "[::1]"));
+        let socket = |name: &str| format!("unix-listen:{}", path(name));
+        assert!(refused(&socket("s"), &socket("./s")).contains("listens at"));
     }
 
     #[test]

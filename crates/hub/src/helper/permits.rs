@@ -132,7 +132,8 @@ impl Permits {
             Request::Write(path) | Request::MayWrite(path) => named(&self.write, path),
             Request::Directory(path) => self.directories.contains_key(path),
             Request::Look(path) => {
-                named(&self.read, path) || named(&self.write, path) || self.directories.contains_key(path)
+                let sets = [&self.read, &self.write, &self.listen_unix];
+                sets.into_iter().any(|set| named(set, path)) || self.directories.contains_key(path)
             }
             Request::ListenTcp(address) => self.listens(*address),
             Request::ConnectUnix(path) => named(&self.connect, path),
