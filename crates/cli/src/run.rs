@@ -74,7 +74,16 @@ pub(crate) fn arguments(matches: &ArgMatches) -> Result<Arguments, LoadError> {
 
 /// A file, whose oddities are told.
 fn load(file: &Path) -> Result<Config, LoadError> {
-    let config = config::load(file, &System, Filters::Compile)?;
+    let loaded = config::load(file, &System, Filters::Compile);
+    let wanted = match &loaded {
+        Ok(config) => config.log_format,
+        Err(LoadError::Wrong { errors, .. }) => errors.log_format,
+        Err(_) => config::LogFormat::Text,
+    };
+    if wanted == config::LogFormat::Json {
+        logging::dress(LogFormat::Json);
+    }
+    let config = loaded?;
     for note in &config.notes {
         logging::tell(Level::WARN, &format!("pcaphub: {note}"));
     }

@@ -7,7 +7,7 @@ use std::process::Stdio;
 
 use serde_json::Value;
 
-use super::harness::{Hub, folder, has, pcaphub, run, shell};
+use super::harness::{Hub, file, folder, has, pcaphub, run, shell};
 
 /// Whatever a command may write to its standard error, as printf has it.
 const HOSTILE: &str =
@@ -41,6 +41,23 @@ fn json_logs_are_an_object_a_line_whatever_a_command_says() {
     let counts = objects.last().unwrap();
     assert_eq!((&counts["message"], counts["counts"]["clients"].as_u64()), (&"counts".into(), Some(0)));
     assert!(!lines.iter().any(|line| line.chars().any(|c| c.is_control() || c == '\u{202e}')));
+}
+
+#[test]
+fn what_is_wrong_with_a_file_that_wants_json_is_json_and_other_files_are_told_in_text() {
+    let folder = folder();
+    let said = |format: &str| {
+        let text = format!("[log]\nformat = \"{format}\"\n[[source]]\nendpoint = \"demo:\"\nrat = 1\n");
+        let path = file(&folder, "hub.toml", text.as_bytes());
+        let output = run(&["run", path.to_str().unwrap()], b"");
+        assert_eq!(output.status.code(), Some(78));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    for line in said("json").lines() {
+        let object: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        assert!(object["level"].is_string() && object["message"].as_str().unwrap().contains("hub.toml:"));
+    }
+    assert!(said("json").contains("rat") && said("text").contains("hub.toml:5:1: unknown key \"rat\""));
 }
 
 #[test]

@@ -52,6 +52,20 @@ fn a_file_serves_what_the_command_line_would() {
 }
 
 #[test]
+fn a_source_that_is_there_and_no_capture_is_an_error_for_check_too() {
+    let (folder, capture, _) = capture(5);
+    let checked = |path: &std::path::Path| {
+        let text = format!("[[source]]\nendpoint = \"{}\"\n[[sink]]\nendpoint = \"null:\"\n", path.display());
+        let config = file(&folder, "pcaphub.toml", text.as_bytes());
+        run(&["check", config.to_str().unwrap()], b"")
+    };
+    assert_eq!(checked(&capture).status.code(), Some(0));
+    let output = checked(&file(&folder, "notes.pcap", b"these are no packets at all, but text"));
+    assert_eq!(output.status.code(), Some(78), "{}", said(&output));
+    assert!(said(&output).contains("pcaphub.toml:2:12: source "), "{}", said(&output));
+}
+
+#[test]
 fn all_mistakes_are_told_with_78_and_nothing_is_started() {
     let folder = folder();
     let marker = folder.path().join("started");

@@ -7,7 +7,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::fault::{ConfigError, ConfigErrors, Fault};
-use super::settings::{self, SETTINGS, Table};
+use super::settings::{self, LogFormat, SETTINGS, Table};
 use super::{Config, Endpoints, Filters};
 use crate::defaults::pace_all;
 use crate::escape::escaped;
@@ -230,10 +230,10 @@ impl<'t> Document<'t> {
 
     /// The configuration, or what is wrong with it.
     pub(super) fn done(self, config: Config) -> Result<Config, ConfigErrors> {
-        if self.is_fine() { Ok(config) } else { Err(self.errors()) }
+        if self.is_fine() { Ok(config) } else { Err(self.errors(config.log_format)) }
     }
 
-    fn errors(mut self) -> ConfigErrors {
+    fn errors(mut self, log_format: LogFormat) -> ConfigErrors {
         let mut faults = std::mem::take(&mut self.faults);
         faults.sort_by_key(|(at, _)| *at);
         let error = |(at, fault)| {
@@ -242,7 +242,7 @@ impl<'t> Document<'t> {
         };
         let last = faults.last().map_or(0, |(at, _)| *at);
         let more = (self.more > 0).then_some((last, Fault::More(self.more)));
-        ConfigErrors { errors: faults.into_iter().chain(more).map(error).collect() }
+        ConfigErrors { errors: faults.into_iter().chain(more).map(error).collect(), log_format }
     }
 }
 

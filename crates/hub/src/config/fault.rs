@@ -4,6 +4,7 @@ use std::fmt;
 
 use thiserror::Error;
 
+use super::settings::LogFormat;
 use crate::escape::escaped;
 use crate::plan::PlanError;
 
@@ -12,6 +13,8 @@ use crate::plan::PlanError;
 pub struct ConfigErrors {
     /// At least one.
     pub errors: Vec<ConfigError>,
+    /// How the file wants to be logged, as far as it can be read: so is what is wrong with it.
+    pub log_format: LogFormat,
 }
 
 /// One error of a file.

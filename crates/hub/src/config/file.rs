@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use super::fault::{ConfigError, ConfigErrors, Fault};
-use super::{Config, Filters, parse_with};
+use super::{Config, Filters, LogFormat, parse_with};
 use crate::conflicts::{Place, tls_endpoints};
 use crate::endpoint::{Endpoint, Scheme};
 use crate::escape::escaped;
@@ -16,6 +16,7 @@ use crate::interfaces::interfaces;
 use crate::opener::Opener;
 use crate::plan::PlanError;
 use crate::tls::Trial;
+use crate::{private, source};
 
 /// A file that is larger is no configuration: 4 MiB.
 pub const MAX_OCTETS: usize = 4 << 20;
@@ -126,14 +127,14 @@ fn not_text(octets: &[u8], at: usize) -> ConfigErrors {
     let line = before.matches('\n').count() + 1;
     let column = before.rsplit('\n').next().map_or(0, |line| line.chars().count()) + 1;
     let fault = Fault::Syntax("not UTF-8 from here on".into());
-    ConfigErrors { errors: vec![ConfigError { line, column, fault }] }
+    ConfigErrors { errors: vec![ConfigError { line, column, fault }], log_format: LogFormat::Text }
 }
 
 /// Reads a configuration file as [`load`] does, and tries what it names as far as nothing is started by that:
 /// besides it, what is [doubtful](doubts).
 ///
 /// # Errors
-/// As of [`load`]; certificates and keys that are there and cannot be used.
+/// As of [`load`]; files, certificates and keys that are there and cannot be used.
 pub fn check(path: &Path, opener: &dyn Opener) -> Result<(Config, Vec<String>), LoadError> {
     let config = load(path, opener, Filters::Compile)?;
     let mut errors = Vec::new();
@@ -145,9 +146,26 @@ pub fn check(path: &Path, opener: &dyn Opener) -> Result<(Config, Vec<String>), 
         });
         errors.extend(wrong);
     }
+    let mut sources = config.plan.sources.clone();
+    source::look(&mut sources, opener);
+    for (index, spec) in sources.iter().enumerate() {
+        // Whatever it is, it is there; where it is not, or may not be read, that is a doubt.
+        if !source::is_regular_file(spec) || opener.read_file(Path::new(&spec.endpoint.address)).is_err() {
+            continue;
+        }
+        if let Err(error) = private::check(spec, opener) {
+            let (line, column) = config.position(Place::Source(index)).unwrap_or((1, 1));
+            errors.push(ConfigError {
+                line,
+                column,
+                fault: Fault::Plan(PlanError::Refused(error.to_string())),
+            });
+        }
+    }
     if !errors.is_empty() {
         errors.sort_by_key(|error| (error.line, error.column));
-        return Err(LoadError::Wrong { path: path.into(), errors: ConfigErrors { errors } });
+        let errors = ConfigErrors { errors, log_format: config.log_format };
+        return Err(LoadError::Wrong { path: path.into(), errors });
     }
     let doubts = doubts(path, &config, opener);
     Ok((config, doubts))
