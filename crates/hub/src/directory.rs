@@ -109,6 +109,8 @@ impl Directory for Folder {
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || stat.st_nlink != 1 {
             return Err(io::Error::other("it is not a regular file with one link"));
         }
+        // As every file here, whatever somebody made of it meanwhile; only its owner and root may.
+        let _ = fs::fchmod(&file, Mode::from_raw_mode(0o600));
         Ok(file.into())
     }
 

@@ -299,10 +299,12 @@ fn a_killed_recorder_leaves_parts_that_the_next_one_finishes() {
         // As if the machine had gone down in the middle of a record.
         let length = fs::metadata(&part).unwrap().len();
         fs::File::options().write(true).open(&part).unwrap().set_len(length - 7).unwrap();
+        fs::set_permissions(&part, fs::Permissions::from_mode(0o666)).unwrap();
         let packed = template.ends_with("gz") || template.ends_with("zst");
         let (said, _) = record(&folder, &packets(2, 5, BEGIN, 1000), &["--template", template]);
         assert!(said.contains(&format!("recovered {template}")), "{said}");
         assert_eq!(names(&directory).len(), 2, "{:?}", names(&directory));
+        assert_eq!(fs::metadata(directory.join(template)).unwrap().permissions().mode() & 0o777, 0o600);
         let recovered = count_with_capinfos(&directory.join(template)).unwrap();
         if packed {
             assert!((1..=500).contains(&recovered), "{template}: {recovered}");
