@@ -26,6 +26,19 @@ fn pushed(tool: &str, asks: Asks, line: impl Fn(&Site, u16) -> String) {
 }
 
 #[test]
+fn what_is_pushed_to_a_server_that_refuses_us_is_not_delivered() {
+    let site = Site::new();
+    let out = site.path("out.pcap").display().to_string();
+    let hub = hub(&site, Asks::Certificate, &out);
+    let to = format!("{}&reconnect=no", site.dial(hub.producers[0].port(), Asks::Nothing));
+    let sent = run(&["pipe", &site.capture(), "--to", &to], b"");
+    let said = String::from_utf8_lossy(&sent.stderr).into_owned();
+    assert_eq!(sent.status.code(), Some(1), "{said}");
+    assert!(said.contains("it asks for a certificate") && said.contains("\n0 packets delivered"), "{said}");
+    hub.stop();
+}
+
+#[test]
 fn socat_pushes_with_and_without_a_certificate() {
     pushed("socat", Asks::Nothing, |site, port| {
         format!("exec socat -u FILE:{} openssl-connect:localhost:{port},cafile={}", site.capture(), site.ca())

@@ -162,7 +162,9 @@ async fn tls_connection(
     pen: &mut Pen,
     care: Care<'_>,
 ) -> io::Result<(Left, Option<String>)> {
-    let stream = tls::connect(client, stream, context.limits.handshake_timeout).await?;
+    let begun = Instant::now();
+    let mut stream = tls::connect(client, stream, context.limits.handshake_timeout).await?;
+    tls::settle(&mut stream, begun.elapsed()).await?;
     let (reader, mut writer) = tls::split(stream, context.limits.encrypted_octets());
     let left = to_peer(pen, reader, &mut writer, care).await;
     Ok(judged(left, writer.unacknowledged()))

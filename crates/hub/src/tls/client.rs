@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, ProtocolVersion, RootCertStore};
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, TlsStream};
 
@@ -63,6 +64,32 @@ pub async fn connect(client: &Client, stream: TcpStream, time: Duration) -> io::
                 time.as_secs_f32()
             ),
         )),
+    }
+}
+
+/// The least that a server gets to refuse us; see [`settle`].
+const VERDICT: Duration = Duration::from_millis(20);
+/// The most.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Waits a moment before anything is sent that would count as delivered: in TLS 1.3 the client is done before
+/// the server has judged its certificate. A refusal takes no longer to come than the handshake took, which
+/// was `took`.
+///
+/// # Errors
+/// What the server does not like, with the remedy.
+pub async fn settle(stream: &mut TlsStream<TcpStream>, took: Duration) -> io::Result<()> {
+    if stream.get_ref().1.protocol_version() != Some(ProtocolVersion::TLSv1_3) {
+        return Ok(());
+    }
+    // What it says besides is for nobody here.
+    let mut ignored = [0; 1];
+    match tokio::time::timeout(took.clamp(VERDICT, PATIENCE), stream.read(&mut ignored)).await {
+        // That it sends nothing more does not mean that it reads nothing.
+        Ok(Err(error)) if error.kind() != io::ErrorKind::UnexpectedEof => {
+            Err(io::Error::new(error.kind(), blame::of(&error)))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -22,7 +22,7 @@ mod verify;
 pub use blame::looks_like_hello;
 pub use blocking::Blocking;
 pub use certificate::{Certificate, is_name};
-pub use client::{Client, connect};
+pub use client::{Client, connect, settle};
 pub use files::{Unusable, certificates};
 pub use handshake::{Accepted, Handshakes};
 pub use reload::TlsReloader;
