@@ -27,6 +27,7 @@ use crate::parcel::Parcel;
 use crate::presence::Presence;
 use crate::shutdown::Phase;
 use crate::source::{self, Captured, Habit, PacketReader};
+use crate::write::block_until;
 
 /// How a stream ended.
 pub enum End {
@@ -45,11 +46,21 @@ pub enum End {
 /// What came of octets: go on, or the stream is over.
 type Progress = Result<(), End>;
 
+/// Where a stream is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// In a task, which ends before the runtime does.
+    Task,
+    /// On a thread of its own, which may outlive the runtime: its timers panic then.
+    Thread,
+}
+
 /// One stream while it is read.
 pub struct Reading {
     intake: Intake,
     stream: u64,
     name: Arc<str>,
+    place: Place,
     framing: Framing,
     budget: Arc<Semaphore>,
     presence: Option<Arc<Presence>>,
@@ -91,6 +102,7 @@ impl Reading {
             released: !intake.gated,
             stream,
             name: name.clone(),
+            place: Place::Task,
             octets: 0,
             packets: 0,
             intake: intake.clone(),
@@ -127,6 +139,7 @@ impl Reading {
     /// Reads on a thread of its own.
     pub async fn on_thread(mut self, mut reader: Box<dyn Read + Send>) -> End {
         let handle = Handle::current();
+        self.place = Place::Thread;
         // A thread that blocks in read() cannot be told to stop: it is left behind at the end.
         on_thread(move || {
             loop {
@@ -147,6 +160,7 @@ impl Reading {
     /// captured by then still come.
     pub async fn capturing(mut self, mut reader: Box<dyn PacketReader>) -> End {
         let handle = Handle::current();
+        self.place = Place::Thread;
         self.circle = None;
         let linktype = reader.linktype();
         self.announce_as(Format::PcapNs, Some(linktype)).await;
@@ -273,21 +287,31 @@ impl Reading {
     /// Passes packets on when they are due.
     async fn paced(&mut self, mut parcel: Parcel) -> Progress {
         self.admitted().await?;
-        let (clock, shutdown) = (self.intake.shared.clock, self.intake.shutdown.clone());
+        let clock = self.intake.shared.clock;
         self.pass_on(parcel.up_to(0)).await?;
         let mut index = 0;
         while let (Some(packet), Some(pacer)) = (parcel.decoded().batch.packets.get(index), &mut self.pacer) {
             let due = pacer.due(packet.timestamp, packet.caplen, clock.now());
             if due > clock.now() {
                 self.pass_on(parcel.up_to(index)).await?;
-                tokio::select! {
-                    () = tokio::time::sleep_until(clock.instant(due)) => {}
-                    () = shutdown.reached(Phase::Draining) => return Err(End::Unwanted),
-                }
+                self.wait_until(clock.instant(due)).await?;
             }
             index += 1;
         }
         self.pass_on(parcel.rest()).await
+    }
+
+    /// Returns when it is time.
+    async fn wait_until(&self, due: tokio::time::Instant) -> Progress {
+        let ending = self.intake.shutdown.reached(Phase::Draining);
+        let ended = match self.place {
+            Place::Task => tokio::time::timeout_at(due, ending).await.is_ok(),
+            Place::Thread => {
+                let mut ending = std::pin::pin!(ending);
+                block_until(due.into_std(), |cx| ending.as_mut().poll(cx)).is_some()
+            }
+        };
+        if ended { Err(End::Unwanted) } else { Ok(()) }
     }
 
     /// Returns once somebody is there to read.

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails where it unwraps")]
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use pcaphub::endpoint::Endpoint;
@@ -62,4 +63,44 @@ fn what_waits_for_its_turn_when_the_hub_is_told_to_stop_is_delivered() {
     assert_eq!(outcome.errors, Vec::<String>::new());
     assert!(outcome.report.closes());
     assert_eq!((outcome.report.decoded(), outcome.report.delivered()), (100, 100));
+}
+
+#[test]
+fn a_paced_file_that_nobody_waits_for_ends_with_the_hub_and_without_a_panic() {
+    static PANICKED: AtomicBool = AtomicBool::new(false);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("in.pcap");
+    std::fs::write(&file, pcap(100)).unwrap();
+    let endpoint = |text: &str| Endpoint::parse(text).unwrap();
+    let source = format!("file:{}?pace=1x", file.display());
+    let plan = Plan {
+        sources: vec![source::spec(endpoint(&source)).unwrap()],
+        sinks: vec![sink::spec(endpoint("null:")).unwrap()],
+        count: Some(1),
+        ..Plan::default()
+    };
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let reads = std::thread::current().name() == Some("source");
+        PANICKED.fetch_or(reads, Ordering::Relaxed);
+        before(panic);
+    }));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (_trigger, told) = shutdown();
+    let outcome = runtime
+        .block_on(async { hub::open(plan, Arc::new(System), Events::default(), told).unwrap().run().await });
+    // The thread that reads waits for the next packet, in a second.
+    drop(runtime);
+    assert!(outcome.report.closes());
+    let reads = |thread: std::io::Result<std::fs::DirEntry>| {
+        thread.is_ok_and(|thread| {
+            std::fs::read(thread.path().join("comm")).is_ok_and(|name| name == b"source\n")
+        })
+    };
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while std::fs::read_dir("/proc/self/task").unwrap().any(reads) {
+        assert!(Instant::now() < deadline, "the thread that read the file is left behind");
+        std::thread::yield_now();
+    }
+    assert!(!PANICKED.load(Ordering::Relaxed));
 }

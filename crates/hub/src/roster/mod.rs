@@ -142,8 +142,11 @@ impl Roster {
         self.stop_sinks.advance(Phase::Stopping);
     }
 
-    /// Nothing is read any more.
+    /// Nothing is read any more. Threads that wait for something else than their peer leave.
     pub(crate) async fn stop_reading(&mut self) {
+        let parts = self.sources.iter().flat_map(|source| &source.parts);
+        let stops = parts.map(|(_, stop)| stop).chain(self.leaving.values());
+        stops.for_each(|stop| stop.advance(Phase::Stopping));
         self.farewells.abort_all();
         self.ingests.abort_all();
         while self.ingests.join_next().await.is_some() {}
