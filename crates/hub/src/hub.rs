@@ -272,6 +272,14 @@ impl Hub {
                     accept(change, &mut roster, &mut path, &running);
                     continue;
                 }
+                Some(ended) = roster.next_ended() => {
+                    errors.extend(sink_ended(ended, &mut roster, &mut path, &events));
+                    tell(&running, &roster);
+                    if roster.has_no_sink() {
+                        break;
+                    }
+                    continue;
+                }
                 () = pulse.answer() => {}
             }
             let timer = path.deadline();
@@ -317,9 +325,16 @@ impl Hub {
             path.last_words(&mut messages, &mut errors).await;
         }
         path.take_rest(messages);
-        tokio::select! {
-            () = path.finish(&outer, deadline) => {}
-            () = pulse.answer() => {}
+        loop {
+            tokio::select! {
+                biased;
+                () = path.finish(&outer, deadline) => break,
+                // What is due later to a sink that has gone is not waited for.
+                Some(ended) = roster.next_ended() => {
+                    errors.extend(sink_ended(ended, &mut roster, &mut path, &events));
+                }
+                () = pulse.answer() => break,
+            }
         }
         roster.drain();
         let limit = async {

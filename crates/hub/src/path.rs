@@ -394,7 +394,7 @@ impl Path {
         }
     }
 
-    /// Lets everything go that is still held, and ends the feeds.
+    /// Lets everything go that is still held, and ends the feeds. Where that was broken off, it can be begun again.
     pub async fn finish(&mut self, outer: &Shutdown, deadline: Option<Instant>) {
         self.merge.release_all();
         self.silent_until = None;

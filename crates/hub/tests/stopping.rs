@@ -15,11 +15,16 @@ use pcaphub::{hub, sink, source};
 
 /// A capture of so many packets of one octet, a second apart.
 fn pcap(packets: u32) -> Vec<u8> {
+    pcap_of(packets, 1)
+}
+
+/// One of packets of so many octets each.
+fn pcap_of(packets: u32, caplen: u32) -> Vec<u8> {
     let words = |words: &[u32]| words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>();
     let mut octets = words(&[0xa1b2_c3d4, 0x0004_0002, 0, 0, 65_535, 1]);
     for second in 0..packets {
-        octets.extend(words(&[second, 0, 1, 1]));
-        octets.push(b'x');
+        octets.extend(words(&[second, 0, caplen, caplen]));
+        octets.extend(std::iter::repeat_n(b'x', caplen as usize));
     }
     octets
 }
@@ -103,4 +108,33 @@ fn a_paced_file_that_nobody_waits_for_ends_with_the_hub_and_without_a_panic() {
         std::thread::yield_now();
     }
     assert!(!PANICKED.load(Ordering::Relaxed));
+}
+
+#[test]
+fn what_is_due_later_to_a_sink_that_has_gone_is_not_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("in.pcap");
+    // Nobody listens there.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    // All that is there is taken ahead of its time, or not all.
+    for caplen in [1, 60_000] {
+        std::fs::write(&file, pcap_of(100, caplen)).unwrap();
+        let endpoint = |text: &str| Endpoint::parse(text).unwrap();
+        let plan = Plan {
+            sources: vec![source::spec(endpoint(&format!("file:{}", file.display()))).unwrap()],
+            sinks: vec![
+                sink::spec(endpoint(&format!("tcp://127.0.0.1:{port}?reconnect=no&pace=1x"))).unwrap(),
+            ],
+            ..Plan::default()
+        };
+        let (_trigger, told) = shutdown();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let outcome = runtime.block_on(async {
+            let hub = hub::open(plan, Arc::new(System), Events::default(), told).unwrap();
+            tokio::time::timeout(Duration::from_secs(60), hub.run()).await
+        });
+        let outcome = outcome.expect("the hub ends before all is due, in 100 seconds");
+        assert_eq!(outcome.errors.len(), 1, "{:?}", outcome.errors);
+        assert!(outcome.report.closes(), "{:?}", outcome.report);
+    }
 }
