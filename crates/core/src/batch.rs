@@ -85,20 +85,73 @@ impl Batch {
         out as u64
     }
 
-    /// Some consecutive packets of it, as a batch that shares its octets.
+    /// Some consecutive packets of it, as a batch that shares the octets in which these lie: that is all that
+    /// each of many parts counts as, though any of them keeps the whole in memory.
     pub fn part(&self, range: Range<usize>) -> Batch {
-        let packets = self.packets.get(range).unwrap_or_default().to_vec();
-        let options = if packets.iter().any(|packet| packet.options_len > 0) {
-            self.options.clone()
-        } else {
-            Vec::new()
-        };
-        let (buffer, timed_later) = (self.buffer.clone(), self.timed_later);
-        Batch { buffer, packets, options, timed_later, ..Batch::default() }
+        let mut packets = self.packets.get(range).unwrap_or_default().to_vec();
+        let place = |packet: &Packet| (packet.offset as usize, packet.caplen as usize);
+        let octets = extent(packets.iter().map(place), self.buffer.len());
+        let place = |packet: &Packet| (packet.options_offset as usize, packet.options_len as usize);
+        let options = extent(packets.iter().map(place), self.options.len());
+        for packet in &mut packets {
+            // An empty one may lie anywhere.
+            packet.offset = packet.offset.saturating_sub(octets.start as u32);
+            packet.options_offset = packet.options_offset.saturating_sub(options.start as u32);
+        }
+        Batch {
+            buffer: self.buffer.slice(octets),
+            packets,
+            options: self.options.get(options).unwrap_or_default().to_vec(),
+            timed_later: self.timed_later,
+            ..Batch::default()
+        }
     }
 
     /// Whether there is no packet in it.
     pub fn is_empty(&self) -> bool {
         self.packets.is_empty()
+    }
+}
+
+/// From the first to the last of places that are not empty, each an offset and a length, within `len`.
+fn extent(places: impl Iterator<Item = (usize, usize)>, len: usize) -> Range<usize> {
+    let (mut start, mut end) = (len, 0);
+    for (offset, length) in places.filter(|(_, length)| *length > 0) {
+        (start, end) = (start.min(offset), end.max((offset + length).min(len)));
+    }
+    start.min(end)..end
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::interface::InterfaceId;
+    use crate::time::Timestamp;
+
+    fn packet(offset: u32, caplen: u32, options_offset: u32, options_len: u32) -> Packet {
+        let (timestamp, interface) = (Timestamp::ZERO, InterfaceId(0));
+        Packet { timestamp, interface, offset, options_offset, caplen, origlen: caplen, options_len }
+    }
+
+    #[test]
+    fn a_part_counts_as_the_octets_in_which_its_packets_lie() {
+        let batch = Batch {
+            buffer: Bytes::from_static(b"..abc..de..f"),
+            packets: vec![packet(2, 3, 0, 4), packet(0, 0, 0, 0), packet(7, 2, 4, 2), packet(11, 1, 0, 0)],
+            options: b"optsop".to_vec(),
+            ..Batch::default()
+        };
+        let part = batch.part(1..4);
+        assert_eq!(part.buffer, "de..f");
+        assert_eq!(part.options, b"op");
+        let octets: Vec<_> =
+            part.packets.iter().map(|packet| (part.octets(packet), part.options(packet))).collect();
+        assert_eq!(octets, [(&b""[..], &b""[..]), (b"de", b"op"), (b"f", b"")]);
+        assert_eq!(batch.part(1..2).buffer, "");
+        assert_eq!(batch.part(0..4).buffer, "abc..de..f");
+        // Of packets of another batch.
+        let foreign = Batch { packets: vec![packet(20, 3, 9, 4)], ..batch };
+        let part = foreign.part(0..1);
+        assert_eq!(part.octets(&part.packets[0]), b"");
     }
 }
