@@ -23,7 +23,10 @@ struct Shared {
     next: u64,
     endpoints: BTreeMap<u64, SocketAddr>,
     captures: BTreeMap<u64, Capture>,
+    /// What the machine's interfaces have, as far as is known.
     local: Vec<IpAddr>,
+    /// What none of them has, and yet was connected to: routes of the kind `local` make whole networks so.
+    accepted: Vec<IpAddr>,
     events: Option<Events>,
 }
 
@@ -116,15 +119,22 @@ impl OwnTraffic {
         Ok(Entry { shared: self.shared.clone(), id })
     }
 
-    /// A connection was accepted at this address: if the machine has it only since a moment ago, it is
-    /// learnt now, before anything is sent.
+    /// A connection was accepted at this address: if the machine has it only since a moment ago, or no
+    /// interface has it, it is learnt now, before anything is sent.
     pub fn accepted_at(&self, address: IpAddr) {
+        let address = address.to_canonical();
         let mut shared = self.lock();
-        let known = shared.local.contains(&address.to_canonical()) || address.to_canonical().is_loopback();
-        if !known && !shared.captures.is_empty() {
-            shared.look_up_local();
-            shared.renew();
+        if shared.knows(address) {
+            return;
         }
+        shared.look_up_local();
+        if !shared.knows(address) {
+            if shared.accepted.len() == MAX_ACCEPTED {
+                return shared.tell(TOO_MANY_ACCEPTED);
+            }
+            shared.accepted.push(address);
+        }
+        shared.renew();
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared> {
@@ -144,6 +154,17 @@ impl Shared {
         }
     }
 
+    fn knows(&self, address: IpAddr) -> bool {
+        address.is_loopback() || self.local.contains(&address) || self.accepted.contains(&address)
+    }
+
+    /// Says of all captures that they take in what they should not.
+    fn tell(&self, why: &'static str) {
+        for (capture, events) in self.captures.values().zip(self.events.iter().cycle()) {
+            events.emit(Event::OwnTrafficCaptured { source: &capture.name, why: &why });
+        }
+    }
+
     fn renew(&self) {
         for capture in self.captures.values() {
             if let (Err(why), Some(events)) = (self.apply(capture), &self.events) {
@@ -154,10 +175,11 @@ impl Shared {
 
     fn apply(&self, capture: &Capture) -> std::io::Result<()> {
         let endpoints: Vec<_> = self.endpoints.values().copied().collect();
-        let program = capture.exclusion.program(&endpoints, &self.local);
+        let local = [self.local.as_slice(), &self.accepted].concat();
+        let program = capture.exclusion.program(&endpoints, &local);
         // Without the source's filter it may fit: that runs here as well.
         let alone = Exclusion { filter: Vec::new(), ..capture.exclusion.clone() };
-        let program = program.or_else(|_| alone.program(&endpoints, &self.local));
+        let program = program.or_else(|_| alone.program(&endpoints, &local));
         let program = program.map_err(|_| std::io::Error::other("there are too many sockets"))?;
         capture.socket.set_filter(&program)
     }
@@ -196,6 +218,12 @@ impl Drop for Entry {
     }
 }
 
+/// Addresses that no interface has: each is compared with in every packet of our ports, and of IPv6 so many
+/// take more than half of a program.
+const MAX_ACCEPTED: usize = 128;
+const TOO_MANY_ACCEPTED: &str =
+    "clients connect to more addresses that no interface has than can be told apart";
+
 #[cfg(test)]
 mod tests {
     use std::io::ErrorKind;
@@ -205,6 +233,22 @@ mod tests {
 
     use super::*;
     use crate::exclusion::Beginning;
+
+    #[test]
+    fn addresses_that_no_interface_has_are_learnt_from_connections_up_to_a_limit() {
+        let own_traffic = OwnTraffic::default();
+        for last in 0..=255 {
+            own_traffic.accepted_at([192, 0, 2, last].into());
+            own_traffic.accepted_at(std::net::Ipv4Addr::new(192, 0, 2, last).to_ipv6_mapped().into());
+        }
+        own_traffic.accepted_at([127, 0, 0, 9].into());
+        assert_eq!(own_traffic.lock().accepted.len(), MAX_ACCEPTED);
+        let v6: Vec<IpAddr> =
+            (0..MAX_ACCEPTED as u16).map(|n| [0xfd00, 0, 0, 0, 0, 0, 0, n].into()).collect();
+        let exclusion =
+            Exclusion { beginning: Beginning::Any, loopback: Some(1), snaplen: 65_535, filter: Vec::new() };
+        assert!(exclusion.program(&["[::]:57012".parse().unwrap()], &v6).is_ok());
+    }
 
     #[test]
     fn a_closed_capture_takes_nothing_whatever_endpoints_come_and_go() {

@@ -50,6 +50,21 @@ fn clients_on_the_captured_link_do_not_beget_packets() {
 }
 
 #[test]
+fn a_client_at_an_address_that_no_interface_has_begets_no_packets_either() {
+    let Some(network) = network() else { return };
+    network.b.run(&["ip", "route", "add", "local", "10.77.0.0/16", "dev", "lo"]);
+    let words = ["serve", "-i", "lo", "-f", "not icmp", "--listen", "0.0.0.0:0", "--allow", "any"];
+    let hub = network.b.hub(&words, 1);
+    let mut client = network.b.connect(format!("10.77.1.1:{}", hub.client().port()).parse().unwrap());
+    read_exact(&mut client, 24);
+    network.b.send("127.0.0.1:9", 50);
+    let packets = packets_until(&mut client, 50, is_datagram);
+    // Its handshake was before anybody could know.
+    assert!(strangers(&packets).len() <= 3, "{:?}", strangers(&packets));
+    hub.stop();
+}
+
+#[test]
 fn loopback_and_all_interfaces_are_captured_without_the_clients_there() {
     let Some(network) = network() else { return };
     for interface in ["lo", "any"] {
