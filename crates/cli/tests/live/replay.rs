@@ -334,6 +334,28 @@ fn an_interface_without_a_carrier_is_waited_for() {
 }
 
 #[test]
+fn while_the_interfaces_queue_is_full_no_processor_time_is_spent() {
+    let Some(network) = network() else { return };
+    if !has("tc") {
+        return;
+    }
+    let folder = folder();
+    // At a million bits a second.
+    network.a.shell("tc qdisc replace dev va root tbf rate 1mbit burst 10kb limit 20kb");
+    let capture: Vec<_> =
+        (0..250).map(|number| Packet { micros: BEGIN, octets: datagram(1, number, 1000) }).collect();
+    let path = file(&folder, "in.pcap", &pcap(&capture));
+    let before = network.b.count("vb", "rx_packets");
+    let mut hub = network.a.hub(&["replay", path.to_str().unwrap(), "va", "--pace", "max"], 0);
+    wait_until("most arrive", || network.b.count("vb", "rx_packets") >= before + 200);
+    let used = hub.processor_time();
+    assert!(used < Duration::from_millis(500), "{used:?} of more than a second");
+    let (status, counts) = hub.ended();
+    assert!(status.success());
+    assert_eq!(counts["departed"]["delivered"], 250);
+}
+
+#[test]
 fn told_to_stop_it_stops_at_once_and_counts_what_it_did_not_send() {
     let Some(network) = network() else { return };
     let folder = folder();

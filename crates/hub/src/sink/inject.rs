@@ -46,7 +46,8 @@ const ASK: Duration = Duration::from_millis(100);
 const TUN: &str = "/dev/net/tun";
 /// How often it is asked whether it has a carrier: a packet that is sent without one is taken and lost.
 const LOOK: Duration = Duration::from_millis(10);
-/// How long to wait where the interface's queue is full and does not tell when it is not.
+/// How long to wait where the interface's queue is full: nothing tells when it is not, as a refused packet
+/// leaves the socket writable.
 const FULL: Duration = Duration::from_millis(1);
 
 struct Injection {
@@ -304,7 +305,7 @@ impl Sending {
                 }
                 Err(error) => match error.raw_os_error().map(Refusal::of) {
                     Some(Refusal::TooLarge) => return (taken, Some(Halt::TooLarge)),
-                    Some(Refusal::Full) => drop(self.wire.wait(FULL)),
+                    Some(Refusal::Full) => std::thread::sleep(FULL),
                     Some(Refusal::Down) => self.wait_for_interface("down", &error),
                     Some(Refusal::Gone) => self.wait_for_interface("gone", &error),
                     _ if error.kind() == io::ErrorKind::WouldBlock => drop(self.wire.wait(NAP)),
