@@ -74,12 +74,14 @@ impl Events {
     pub fn emit(&self, event: Event<'_>) {
         let Some(kind) = self.kinds.get(event.index()) else { return };
         kind.count.fetch_add(1, Ordering::Relaxed);
-        match kind.admit(Instant::now()) {
-            None => return,
-            Some(0) => {}
-            Some(n) => tell_suppressed(event.name(), n),
-        }
-        event.log();
+        let name = event.name();
+        event.log(|| {
+            let kept_back = kind.admit(Instant::now());
+            if let Some(lines @ 1..) = kept_back {
+                tell_suppressed(name, lines);
+            }
+            kept_back.is_some()
+        });
     }
 }
 
@@ -136,6 +138,14 @@ mod tests {
         assert_eq!(kind.settle(before), 0, "it may go on");
         assert_eq!(kind.settle(began), 80);
         assert_eq!(kind.settle(began), 0);
+    }
+
+    #[test]
+    fn lines_of_a_level_that_is_not_shown_are_not_told_of_as_kept_back() {
+        // Nothing takes lines here.
+        let events = Events::default();
+        (0..100).for_each(|_| events.emit(Event::ClientCame { client: "192.0.2.1:1" }));
+        assert!(events.kinds.iter().all(|kind| kind.settle(Instant::now()) == 0));
     }
 
     #[test]
