@@ -151,6 +151,8 @@ pub struct Turning {
     pub turn: Turn,
     /// Its pace, while it is not read.
     pub pacer: Option<Pacer>,
+    /// Whether it was told what it is: that is told once.
+    pub told: bool,
 }
 
 impl Intake {

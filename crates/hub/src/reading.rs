@@ -239,7 +239,11 @@ impl Reading {
 
     async fn announce_as(&mut self, format: Format, linktype: Option<LinkType>) {
         self.announced = true;
-        if let Some(linktype) = linktype {
+        let repeats = self.intake.spec.repeat != 1;
+        let told = repeats && std::mem::replace(&mut self.intake.turning().told, true);
+        if let Some(linktype) = linktype
+            && !told
+        {
             self.intake.shared.events.emit(Event::SourceOpened {
                 source: &self.name,
                 format: &format,

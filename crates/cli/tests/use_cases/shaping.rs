@@ -221,12 +221,15 @@ fn a_file_is_played_for_ever_until_told_otherwise() {
     let folder = folder();
     let path = file(&folder, "in.pcap", &pcap(&packets(1, 3, BEGIN, 1000)));
     let arguments = ["serve", path.to_str().unwrap(), "--loop", "forever", "--listen", "127.0.0.1:0"];
-    let hub = Hub::start(&arguments, 1);
+    let mut hub = Hub::start(&arguments, 1);
     let mut client = connect(hub.client());
     let octets = read_exact(&mut client, 24 + 600 * 100);
     assert_eq!(octets[..24], header(1));
     drop(client);
-    assert!(hub.stop().0.success());
+    hub.signal(rustix::process::Signal::INT);
+    assert!(hub.ended().0.success());
+    let told = hub.said().iter().filter(|line| line.contains("in.pcap: pcap")).count();
+    assert_eq!(told, 1, "its turns are not told one by one: {:?}", hub.said());
 }
 
 /// How long after the first octet of a capture each packet came that a listener sends.
