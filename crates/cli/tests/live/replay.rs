@@ -308,6 +308,7 @@ fn an_interface_that_goes_down_is_waited_for() {
     network.a.shell("ip link set va down");
     hub.wait_for("the interface is down");
     network.a.shell("ip link set va up");
+    hub.wait_for("the interface is up again");
     let (status, counts) = hub.ended();
     assert!(status.success());
     assert_eq!(counts["departed"]["delivered"], 200);
@@ -325,6 +326,7 @@ fn an_interface_without_a_carrier_is_waited_for() {
     hub.wait_for("the interface is without a carrier");
     let before = network.b.count("vb", "rx_packets");
     network.b.shell("ip link set vb up");
+    hub.wait_for("the interface is up again");
     let (status, counts) = hub.ended();
     assert!(status.success());
     assert_eq!(counts["departed"]["delivered"], 200);

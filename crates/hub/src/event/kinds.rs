@@ -29,6 +29,7 @@ pub enum Event<'a> {
     SinkRetried { sink: &'a str, why: &'a (dyn fmt::Display + Sync), pause: std::time::Duration },
     SinkFull { sink: &'a str, why: &'a (dyn fmt::Display + Sync) },
     SinkHasRoom { sink: &'a str },
+    SinkInterfaceUp { sink: &'a str },
     Recorded { sink: &'a str, file: &'a str, packets: u64, octets: u64 },
     RecordingRemoved { sink: &'a str, file: &'a str },
     RecordingRecovered { sink: &'a str, file: &'a str, packets: u64, cut: u64 },
@@ -92,6 +93,7 @@ kinds! {
     SinkRetried => "sink_retried",
     SinkFull => "sink_full",
     SinkHasRoom => "sink_has_room",
+    SinkInterfaceUp => "sink_interface_up",
     Recorded => "recorded",
     RecordingRemoved => "recording_removed",
     RecordingRecovered => "recording_recovered",
@@ -149,6 +151,7 @@ impl Event<'_> {
             Event::SinkRetried { sink, .. }
             | Event::SinkFull { sink, .. }
             | Event::SinkHasRoom { sink }
+            | Event::SinkInterfaceUp { sink }
             | Event::Recorded { sink, .. }
             | Event::RecordingRemoved { sink, .. }
             | Event::RecordingRecovered { sink, .. }

@@ -89,6 +89,7 @@ impl Event<'_> {
                 shown(why)
             ),
             Event::SinkHasRoom { sink } => log!(WARN, "sink {}: there is room again", safe(sink)),
+            Event::SinkInterfaceUp { sink } => log!(WARN, "sink {}: the interface is up again", safe(sink)),
             Event::Recorded { sink, file, packets, octets } => {
                 log!(INFO, "{}: recorded {}: {packets} packets, {octets} octets", safe(sink), safe(file));
             }

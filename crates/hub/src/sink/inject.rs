@@ -300,7 +300,7 @@ impl Sending {
                 Ok(sent) => {
                     taken += sent;
                     if std::mem::replace(&mut self.down, false) {
-                        self.context.events.emit(Event::SinkHasRoom { sink: &self.spec.name });
+                        self.context.events.emit(Event::SinkInterfaceUp { sink: &self.spec.name });
                     }
                 }
                 Err(error) => match error.raw_os_error().map(Refusal::of) {
