@@ -35,7 +35,8 @@ Examples:
 
 pub(crate) const SERVE: &str = "\
 Files alone are replayed: each client gets the whole stream from its beginning, at its own
-pace. Other sources are shared: a client joins at the next packet, or --history earlier.
+pace. Other sources, and files with --pace, --loop, -c or --history, are one stream that all
+share: a client joins at the next packet, or --history earlier.
 
 Examples:
   pcaphub serve sniffed.pcap
