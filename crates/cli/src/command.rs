@@ -119,12 +119,12 @@ fn with_sources(verb: &'static str, about: &'static str, required: bool) -> Comm
         .arg(
             text("filter", "filter", "FILTER")
                 .short('f')
-                .help("Only packets that match, as tcpdump has it: 'tcp port 80'; of every source"),
+                .help("Only packets that match, as tcpdump has it: 'tcp port 80'; of every source that has none of its own"),
         )
         .arg(
             text("snaplen", "snaplen", "OCTETS")
                 .short('s')
-                .help("Keep this many octets of each packet, of every source"),
+                .help("Keep this many octets of each packet, of every source that has none of its own"),
         )
         .arg(
             text("opt", "opt", "KEY=VALUE")
