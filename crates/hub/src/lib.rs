@@ -8,6 +8,7 @@ pub mod interfaces;
 #[cfg(target_os = "linux")]
 pub mod privilege;
 pub mod clock;
+pub mod thread;
 pub mod limits;
 pub mod allowance;
 pub mod retry;

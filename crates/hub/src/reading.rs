@@ -27,7 +27,7 @@ use crate::parcel::Parcel;
 use crate::presence::Presence;
 use crate::shutdown::Phase;
 use crate::source::{self, Captured, Habit, PacketReader};
-use crate::write::block_until;
+use crate::thread::block_until;
 
 /// How a stream ended.
 pub enum End {

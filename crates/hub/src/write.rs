@@ -1,9 +1,7 @@
 //! From a feed to a file or to standard output, on the calling thread.
 
 use std::io::{self, Write};
-use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::Thread;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use pcaphub_core::feed::Ending;
@@ -11,6 +9,7 @@ use pcaphub_core::linktype::LinkType;
 
 use crate::codec::Retract;
 use crate::pen::{Left, Pen};
+use crate::thread::{block_on, waker};
 
 /// Packed files are brought up to date this often, so that a crash loses no more.
 const FLUSH: Duration = Duration::from_secs(1);
@@ -18,43 +17,6 @@ const FLUSH: Duration = Duration::from_secs(1);
 const TRY: Duration = Duration::from_secs(1);
 /// How often packets are given up meanwhile: often enough that the ring does not fill.
 const GIVE_UP: Duration = Duration::from_millis(10);
-
-/// Wakes a thread that waits for its feed.
-struct Unpark(Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-}
-
-/// Waits on this thread for what a feed has tasks wait for.
-pub fn block_on<T>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> T {
-    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
-    let mut cx = Context::from_waker(&waker);
-    loop {
-        match poll(&mut cx) {
-            Poll::Ready(value) => return value,
-            Poll::Pending => std::thread::park(),
-        }
-    }
-}
-
-/// Waits so on this thread until `due` at most; `None` if that came first. Needs no runtime.
-pub fn block_until<T>(due: Instant, mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Option<T> {
-    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
-    let mut cx = Context::from_waker(&waker);
-    loop {
-        if let Poll::Ready(value) = poll(&mut cx) {
-            return Some(value);
-        }
-        let left = due.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return None;
-        }
-        std::thread::park_timeout(left);
-    }
-}
 
 /// What is done when the file system has no room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,7 +97,7 @@ pub fn to_writer(pen: &mut Pen, target: &mut dyn Target, when_full: WhenFull, on
         Ok(linktype) => linktype,
         Err(ending) => return Left::Feed(ending),
     };
-    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let waker = waker();
     let mut cx = Context::from_waker(&waker);
     target.begin(pen, linktype);
     let (mut flushed, mut due, mut full) = (Instant::now(), false, false);

@@ -40,8 +40,9 @@ use crate::pen::{Left, Pen};
 use crate::plan::SourceSpec;
 use crate::shutdown::Shutdown;
 use crate::stats::Books;
+use crate::thread::block_on;
 use crate::tls::looks_like_hello;
-use crate::write::{OnFull, Target, WhenFull, block_on, to_writer, write_due};
+use crate::write::{OnFull, Target, WhenFull, to_writer, write_due};
 
 use client::{Patient, linger};
 use file::path_of;

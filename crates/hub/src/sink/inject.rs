@@ -20,7 +20,7 @@ use crate::opener::Wire;
 use crate::plan::{Key, SinkSpec};
 use crate::shutdown::Phase;
 use crate::source::Pending;
-use crate::write::block_on;
+use crate::thread::block_on;
 
 pub(super) const KEYS: &[Key] = &[
     Key { name: "create", help: "tap: make the interface, and take it away at the end (CAP_NET_ADMIN)" },
