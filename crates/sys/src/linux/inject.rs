@@ -18,7 +18,7 @@ pub struct Injector {
 const TOGETHER: usize = 1024;
 
 impl Injector {
-    /// Sends on a packet socket of [`Layer::Whole`](super::Layer::Whole) that is not bound. Packets take the way of all that
+    /// Sends on a packet socket of [`Layer::Whole`](crate::Layer::Whole) that is not bound. Packets take the way of all that
     /// the interface sends, so who captures there sees them.
     ///
     /// # Errors
