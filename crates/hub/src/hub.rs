@@ -395,8 +395,9 @@ fn sink_ended(
 ) -> Option<String> {
     let why = match ended {
         Ok((number, result)) => {
-            roster.sink_ended(number, result.is_err(), path);
-            result.err()?
+            let failure = result.err();
+            roster.sink_ended(number, failure.as_deref(), path);
+            failure?
         }
         Err(error) => error.to_string(),
     };

@@ -95,6 +95,7 @@ impl Ingest {
                 (End::Circle, _) => CIRCLE.to_owned(),
             };
             let pause = if in_a_circle { LONGEST } else { backoff.next_pause(started.elapsed()) };
+            self.intake.shared.books.source(self.intake.source, |counts| counts.away = Some(why.clone()));
             self.intake.shared.events.emit(Event::SourceRetried {
                 source: &self.intake.spec.name,
                 why: &why,
@@ -187,7 +188,8 @@ impl Ingest {
     async fn read(&self, opened: Opened, presence: Option<Arc<Presence>>) -> End {
         let stream = self.intake.shared.next_stream.fetch_add(1, Ordering::Relaxed);
         let reading = Reading::new(&self.intake, stream, &opened.name, presence);
-        let _held = (opened.place, opened.own);
+        let streaming = self.intake.shared.books.streaming(self.intake.source, opened.peer);
+        let _held = (opened.place, opened.own, streaming);
         let mut end = match opened.reader {
             Reader::Async(reader) => reading.on_task(reader).await,
             Reader::Blocking(reader) => reading.on_thread(reader).await,

@@ -231,6 +231,10 @@ impl Path {
                 let lanes = self.members.remove(&source)?.lanes;
                 self.rounds.remove(source);
                 self.next_round();
+                self.books.source(source, |counts| {
+                    counts.ended = true;
+                    counts.away = None;
+                });
                 match lanes {
                     Lanes::One(lane) => lane.into_iter().for_each(|lane| self.merge.close(lane)),
                     Lanes::Many(lanes) => lanes.into_values().for_each(|lane| self.merge.close(lane)),

@@ -1,11 +1,13 @@
 //! The hub's books: what each source decoded and each subscriber got, of one moment, and closed.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pcaphub_core::feed::{Ring, SubscriberSnapshot};
 use pcaphub_core::stats::{AnomalyCounts, DropCounts};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Counts of one source: decoded = forwarded + filtered + dropped + held.
 #[derive(Debug, Clone, Default)]
@@ -28,6 +30,14 @@ pub struct SourceCounts {
     pub anomalies: AnomalyCounts,
     /// Connections or openings so far.
     pub opened: u64,
+    /// Streams that are read now.
+    pub open: u64,
+    /// Who the producers of those are, by a number that each has once.
+    pub producers: BTreeMap<u64, String>,
+    /// Why it is away, while it is and will be tried again.
+    pub away: Option<String>,
+    /// Whether it has ended for good.
+    pub ended: bool,
     /// Why it ended, if it ended in error.
     pub failed: Option<String>,
 }
@@ -57,9 +67,39 @@ struct Shared {
     sources: BTreeMap<usize, SourceCounts>,
     /// All that were taken away while the hub ran.
     removed: Option<SourceCounts>,
+    /// By the numbers that their subscribers have as their group.
+    sinks: BTreeMap<u64, SinkState>,
     rings: Vec<Arc<Ring>>,
     departed: Departed,
     early: u64,
+    /// Streams that ever were.
+    streams: u64,
+}
+
+/// What is known of a sink beside the counts of its subscribers.
+#[derive(Debug, Default)]
+struct SinkState {
+    name: String,
+    listening: Vec<SocketAddr>,
+    away: Option<String>,
+    failed: Option<String>,
+}
+
+/// A stream that is being read, until dropped.
+#[derive(Debug)]
+pub struct Streaming {
+    books: Books,
+    source: usize,
+    number: u64,
+}
+
+impl Drop for Streaming {
+    fn drop(&mut self) {
+        self.books.source(self.source, |counts| {
+            counts.open = counts.open.saturating_sub(1);
+            counts.producers.remove(&self.number);
+        });
+    }
 }
 
 /// The counts of all sources.
@@ -115,6 +155,20 @@ impl Books {
         self.lock().sources.get(&source).is_some_and(|counts| counts.failed.is_some())
     }
 
+    /// A stream of source number `source` is read from now on, `producer`'s if one brings it: the source is
+    /// not away any more.
+    pub fn streaming(&self, source: usize, producer: Option<String>) -> Streaming {
+        let mut shared = self.lock();
+        shared.streams += 1;
+        let number = shared.streams;
+        if let Some(counts) = shared.sources.get_mut(&source) {
+            counts.open += 1;
+            counts.away = None;
+            counts.producers.extend(producer.map(|producer| (number, producer)));
+        }
+        Streaming { books: self.clone(), source, number }
+    }
+
     /// Changes the counts of source number `source` as one step.
     pub fn source(&self, source: usize, change: impl FnOnce(&mut SourceCounts)) {
         if let Some(counts) = self.lock().ledger().of(source) {
@@ -125,6 +179,31 @@ impl Books {
     /// Changes several sources' counts as one step.
     pub fn sources<R>(&self, change: impl FnOnce(&mut Ledger<'_>) -> R) -> R {
         change(&mut self.lock().ledger())
+    }
+
+    /// A sink runs: its name, and the addresses where it listens, if it does.
+    pub fn add_sink(&self, sink: u64, name: String, listening: Vec<SocketAddr>) {
+        self.lock().sinks.insert(sink, SinkState { name, listening, ..SinkState::default() });
+    }
+
+    /// Why a sink is away and will be tried again; `None`: it is there.
+    pub fn set_sink_away(&self, sink: u64, away: Option<String>) {
+        if let Some(state) = self.lock().sinks.get_mut(&sink) {
+            state.away = away;
+        }
+    }
+
+    /// A sink has ended in an error, and is shown with it until it is taken away.
+    pub fn fail_sink(&self, sink: u64, why: String) {
+        if let Some(state) = self.lock().sinks.get_mut(&sink) {
+            (state.away, state.failed) = (None, Some(why));
+            state.listening.clear();
+        }
+    }
+
+    /// A sink has ended, or is not wanted any more.
+    pub fn retire_sink(&self, sink: u64) {
+        self.lock().sinks.remove(&sink);
     }
 
     /// Takes a feed's ring into the books.
@@ -157,6 +236,7 @@ impl Books {
         let shared = self.lock();
         let mut report = Report {
             sources: shared.sources.values().chain(&shared.removed).map(SourceReport::from).collect(),
+            sinks: shared.sinks.values().map(SinkReport::from).collect(),
             subscribers: Vec::new(),
             departed: SubscriberReport::default(),
             clients: 0,
@@ -170,10 +250,14 @@ impl Books {
             report.joined += snapshot.joined;
             report.clients += snapshot.subscribers.len() as u64;
             departed.add(&snapshot.departed);
-            report.subscribers.extend(snapshot.subscribers.iter().map(SubscriberReport::from));
+            report.subscribers.extend(snapshot.subscribers.iter().map(|subscriber| {
+                let sink = shared.sinks.get(&subscriber.group).map(|sink| sink.name.clone());
+                SubscriberReport { sink, ..SubscriberReport::from(subscriber) }
+            }));
         }
         report.departed = SubscriberReport {
             name: "departed".into(),
+            sink: None,
             offered: departed.offered,
             delivered: departed.delivered,
             delivered_octets: departed.octets,
@@ -205,11 +289,15 @@ impl Departed {
     }
 }
 
-/// All counts of a hub at one moment; `--stats json` prints it.
-#[derive(Debug, Clone, Serialize)]
+/// All counts of a hub at one moment; `--stats json` prints it. What a newer or older pcaphub wrote can be
+/// read, too: what it does not say is zero, empty or `None`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Report {
     /// One per source, in the order given; one more, `removed`, for all that were taken away while the hub ran.
     pub sources: Vec<SourceReport>,
+    /// One per sink, in the order in which they began.
+    pub sinks: Vec<SinkReport>,
     /// One per subscriber that is there.
     pub subscribers: Vec<SubscriberReport>,
     /// All that have left, summed.
@@ -222,8 +310,28 @@ pub struct Report {
     pub released_early: u64,
 }
 
+/// Counts by the names of their reasons or kinds; those of zero are left out.
+pub type ByName = BTreeMap<Cow<'static, str>, u64>;
+
+/// A sink, whose counts are those of its subscribers.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SinkReport {
+    /// Its name.
+    pub name: String,
+    /// The addresses where it listens, as `ADDRESS:PORT`; empty where it does not.
+    pub listening: Vec<String>,
+    /// Why it is away, while it is and will be tried again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub away: Option<String>,
+    /// Why it ended, if it ended in error.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
+}
+
 /// A source's counts: decoded = forwarded + filtered + held + the sum of dropped.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
 #[allow(missing_docs, reason = "the fields of SourceCounts")]
 pub struct SourceReport {
     pub name: String,
@@ -233,26 +341,36 @@ pub struct SourceReport {
     pub held: u64,
     pub octets: u64,
     pub opened: u64,
-    pub dropped: BTreeMap<&'static str, u64>,
-    pub anomalies: BTreeMap<&'static str, u64>,
+    pub open: u64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub producers: Vec<String>,
+    pub ended: bool,
+    pub dropped: ByName,
+    pub anomalies: ByName,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub away: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failed: Option<String>,
 }
 
 /// A subscriber's counts: offered = delivered + queued + the sum of dropped.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
 #[allow(missing_docs, reason = "the fields of SubscriberSnapshot")]
 pub struct SubscriberReport {
     pub name: String,
+    /// The name of its sink; a client's is the listener.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sink: Option<String>,
     pub offered: u64,
     pub delivered: u64,
     pub delivered_octets: u64,
     pub queued: u64,
-    pub dropped: BTreeMap<&'static str, u64>,
+    pub dropped: ByName,
 }
 
-fn named(dropped: &DropCounts) -> BTreeMap<&'static str, u64> {
-    dropped.nonzero().map(|(reason, n)| (reason.name(), n)).collect()
+fn named(dropped: &DropCounts) -> ByName {
+    dropped.nonzero().map(|(reason, n)| (reason.name().into(), n)).collect()
 }
 
 impl From<&SourceCounts> for SourceReport {
@@ -265,9 +383,24 @@ impl From<&SourceCounts> for SourceReport {
             held: counts.held,
             octets: counts.octets,
             opened: counts.opened,
+            open: counts.open,
+            producers: counts.producers.values().cloned().collect(),
+            ended: counts.ended,
+            away: counts.away.clone(),
             dropped: named(&counts.dropped),
-            anomalies: counts.anomalies.nonzero().map(|(kind, n)| (kind.name(), n)).collect(),
+            anomalies: counts.anomalies.nonzero().map(|(kind, n)| (kind.name().into(), n)).collect(),
             failed: counts.failed.clone(),
+        }
+    }
+}
+
+impl From<&SinkState> for SinkReport {
+    fn from(state: &SinkState) -> Self {
+        SinkReport {
+            name: state.name.clone(),
+            listening: state.listening.iter().map(SocketAddr::to_string).collect(),
+            away: state.away.clone(),
+            failed: state.failed.clone(),
         }
     }
 }
@@ -276,6 +409,7 @@ impl From<&SubscriberSnapshot> for SubscriberReport {
     fn from(snapshot: &SubscriberSnapshot) -> Self {
         SubscriberReport {
             name: snapshot.name.to_string(),
+            sink: None,
             offered: snapshot.offered,
             delivered: snapshot.delivered,
             delivered_octets: snapshot.delivered_octets,
@@ -288,7 +422,7 @@ impl From<&SubscriberSnapshot> for SubscriberReport {
 impl Report {
     /// Whether both laws hold: nothing is unaccounted for.
     pub fn closes(&self) -> bool {
-        let sum = |dropped: &BTreeMap<&str, u64>| dropped.values().sum::<u64>();
+        let sum = |dropped: &ByName| dropped.values().sum::<u64>();
         let source = |s: &SourceReport| s.decoded == s.forwarded + s.filtered + s.held + sum(&s.dropped);
         let subscriber = |s: &SubscriberReport| s.offered == s.delivered + s.queued + sum(&s.dropped);
         self.sources.iter().all(source)
@@ -307,13 +441,13 @@ impl Report {
     }
 
     /// Packets lost, by reason, of all sources and subscribers.
-    pub fn dropped(&self) -> BTreeMap<&'static str, u64> {
-        let mut all = BTreeMap::new();
+    pub fn dropped(&self) -> ByName {
+        let mut all = ByName::new();
         let sources = self.sources.iter().map(|s| &s.dropped);
         let subscribers = self.subscribers.iter().map(|s| &s.dropped);
         for dropped in sources.chain(subscribers).chain([&self.departed.dropped]) {
             for (reason, n) in dropped {
-                *all.entry(*reason).or_default() += n;
+                *all.entry(reason.clone()).or_default() += n;
             }
         }
         all

@@ -89,6 +89,8 @@ pub struct Gap {
 pub struct SubscriberSnapshot {
     /// Who it is.
     pub name: Arc<str>,
+    /// The group that it joined as one of; 0 where it named none.
+    pub group: u64,
     /// Packets published since it joined (or in its history), and those the format dropped.
     pub offered: u64,
     /// Packets that the system accepted on its behalf.

@@ -209,6 +209,7 @@ impl Ring {
             subscribers: state.readers.values().map(|reader| state.count(reader)).collect(),
             departed: SubscriberSnapshot {
                 name: Arc::from("departed"),
+                group: 0,
                 offered: departed.offered,
                 delivered: departed.delivered,
                 delivered_octets: departed.octets,

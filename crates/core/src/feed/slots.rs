@@ -227,6 +227,7 @@ impl State {
         let detached: u64 = reader.detached.iter().map(|chunk| chunk.packets).sum();
         SubscriberSnapshot {
             name: reader.name.clone(),
+            group: reader.group,
             offered,
             delivered: reader.delivered,
             delivered_octets: reader.delivered_octets,

@@ -77,6 +77,8 @@ const POOLED: usize = 16 << 20;
 pub struct Replay {
     /// What serves them: a sink.
     pub name: Arc<str>,
+    /// Its number, which all its subscribers have as their group.
+    pub group: u64,
     /// The files, in the order given, each with its number in the books.
     pub sources: Vec<(usize, SourceSpec)>,
     /// How a client's feed is made.
@@ -280,9 +282,8 @@ impl Replay {
         let interfaces = Interfaces::new();
         let feed = Feed::new(self.feed.clone(), interfaces.clone());
         self.books.add_ring(feed.ring().clone());
-        let pen =
-            Pen::new(Subscriber::join(feed.ring(), name.into(), Start::Next), Announcements::new(interfaces));
-        (feed, pen)
+        let subscriber = Subscriber::join_group(feed.ring(), name.into(), Start::Next, self.group);
+        (feed, Pen::new(subscriber, Announcements::new(interfaces)))
     }
 
     fn retire(&self, feed: &mut Feed) {

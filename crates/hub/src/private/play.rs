@@ -22,6 +22,7 @@ use crate::event::Event;
 use crate::framing::{Decoded, Framing, decoder_options};
 use crate::plan::SourceSpec;
 use crate::shutdown::Phase;
+use crate::stats::Streaming;
 
 /// One file while it is replayed.
 struct Track {
@@ -32,6 +33,7 @@ struct Track {
     filters: Marker,
     shaper: Shaper,
     ended: bool,
+    _streaming: Streaming,
 }
 
 impl Replay {
@@ -125,6 +127,7 @@ impl Replay {
                 filters: Marker::new(self.filters.clone(), interfaces.clone()),
                 shaper: Shaper::new(spec.shape),
                 ended: false,
+                _streaming: self.books.streaming(*number, None),
             })
         };
         self.sources.iter().enumerate().map(open).collect()

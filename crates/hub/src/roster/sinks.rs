@@ -71,7 +71,7 @@ impl Roster {
                     let key = self.key_of(spec, &on_slow);
                     let feed = self.feeds.get_or_make(key, path);
                     match slot {
-                        Slot::Now(sink) => self.start_sink(number, sink, feed, None),
+                        Slot::Now(sink) => self.start_sink(number, spec, sink, feed, None),
                         Slot::After(old) => {
                             let before = numbers.get(old).copied().unwrap_or(0);
                             // What is published until it can start waits for it in the ring.
@@ -115,6 +115,7 @@ impl Roster {
     fn start_sink(
         &mut self,
         number: u64,
+        spec: &SinkSpec,
         sink: Box<dyn Sink>,
         feed: FeedId,
         reserved: Option<Subscriber>,
@@ -123,8 +124,9 @@ impl Roster {
         let Some((ring, key)) = self.feeds.enter(feed, number) else { return delivering };
         let (stop, shutdown) = self.sinks_shutdown.part();
         (delivering.ended, delivering.stop, delivering.controls) = (false, stop, sink.controls());
+        self.books.add_sink(number, spec.name.to_string(), sink.listening());
         let reserved = Arc::new(Mutex::new(reserved));
-        delivering.present.set(self.files(&key));
+        delivering.present.set(self.files(number, &key));
         let context = sink::Context {
             ring,
             interfaces: self.announcements.clone(),
@@ -140,6 +142,7 @@ impl Roster {
             told: self.site.shutdown.clone(),
             replay: delivering.present.clone(),
             group: number,
+            books: self.books.clone(),
             reserved,
         };
         let running = sink.run(context);
@@ -149,11 +152,12 @@ impl Roster {
 
     /// The files as they are replayed to clients who want them as `key` says; `None` where all share one
     /// stream.
-    fn files(&self, key: &FeedKey) -> Option<Replay> {
+    fn files(&self, number: u64, key: &FeedKey) -> Option<Replay> {
         let numbers = self.sources.iter().filter_map(|source| source.parts.first());
         let numbers = numbers.map(|(number, _)| *number);
         self.replay.then(|| Replay {
             name: key.name.clone(),
+            group: number,
             sources: numbers.zip(self.plan.sources.iter().cloned()).collect(),
             feed: key.options_private(&self.limits),
             order: self.plan.order.unwrap_or(Order::Time),
@@ -182,6 +186,9 @@ impl Roster {
     /// they are sent away.
     fn dismiss(&mut self, sink: Delivering) {
         sink.stop.advance(Phase::Draining);
+        if sink.ended {
+            self.books.retire_sink(sink.number);
+        }
         self.remove(std::slice::from_ref(&sink.controls));
         let Some(ring) = self.feeds.ring(sink.feed).cloned() else { return };
         let drain = self.limits.drain;
@@ -208,7 +215,7 @@ impl Roster {
     /// The next clients are served what the plan says now.
     fn renew_files(&mut self) {
         for sink in self.sinks.iter().filter(|sink| !sink.ended) {
-            sink.present.set(self.feeds.key(sink.feed).and_then(|key| self.files(key)));
+            sink.present.set(self.feeds.key(sink.feed).and_then(|key| self.files(sink.number, key)));
         }
     }
 
@@ -223,21 +230,27 @@ impl Roster {
     }
 
     /// A sink has ended. What was to take its place starts.
-    pub(crate) fn sink_ended(&mut self, number: u64, failed: bool, path: &mut Path) {
+    pub(crate) fn sink_ended(&mut self, number: u64, failure: Option<&str>, path: &mut Path) {
+        let mut wanted = false;
         for sink in self.sinks.iter_mut().filter(|sink| sink.number == number) {
-            (sink.ended, sink.failed) = (true, failed);
+            (sink.ended, sink.failed, wanted) = (true, failure.is_some(), true);
+        }
+        match failure.filter(|_| wanted) {
+            Some(why) => self.books.fail_sink(number, why.to_owned()),
+            None => self.books.retire_sink(number),
         }
         self.feeds.leave(number);
         let ready = |waiting: &Waiting| waiting.before == number;
         let (ready, waiting): (Vec<_>, _) = self.waiting.drain(..).partition(ready);
         self.waiting = waiting;
         for Waiting { index, reserved, .. } in ready {
-            let (Some(spec), Some(place)) = (self.plan.sinks.get(index), self.sinks.get(index)) else {
+            let (Some(spec), Some(place)) = (self.plan.sinks.get(index).cloned(), self.sinks.get(index))
+            else {
                 continue;
             };
             let (number, feed) = (place.number, place.feed);
-            let started = match self.site.open_sink(spec) {
-                Ok(sink) => self.start_sink(number, sink, feed, reserved),
+            let started = match self.site.open_sink(&spec) {
+                Ok(sink) => self.start_sink(number, &spec, sink, feed, reserved),
                 Err(error) => {
                     self.site.events.emit(Event::SinkFailed { why: &error });
                     continue;

@@ -92,6 +92,7 @@ impl Dialled {
                 return Err(format!("{}: {why}", self.spec.name));
             }
             let pause = backoff.next_pause(started.elapsed());
+            context.away(&why);
             context.events.emit(Event::SinkRetried { sink: &self.spec.name, why: &why, pause });
             tokio::time::sleep(pause).await;
         }
@@ -112,6 +113,7 @@ impl Dialled {
                 if let Some(client) = &self.tls {
                     return tls_connection(client, stream, context, pen, care).await;
                 }
+                context.back();
                 let left = {
                     let (reader, writer) = stream.split();
                     to_peer(pen, reader, writer, care).await
@@ -121,6 +123,7 @@ impl Dialled {
             Scheme::Unix => {
                 let stream = context.opener.connect_unix(Path::new(&endpoint.address))?;
                 let mut stream = UnixStream::from_std(stream)?;
+                context.back();
                 let (reader, writer) = stream.split();
                 Ok((to_peer(pen, reader, writer, care).await, None))
             }
@@ -137,6 +140,7 @@ impl Dialled {
         let mut process = context.opener.spawn(&self.argv, Pipe::Stdin)?;
         let stdin = process.stdin.take().ok_or_else(|| io::Error::other("it has no standard input"))?;
         let stdin = ChildStdin::from_std(stdin)?;
+        context.back();
         let (events, shutdown) = (context.events.clone(), context.shutdown.clone());
         let child = Child::new(process, self.spec.name.clone(), events, shutdown);
         let left = {
@@ -165,6 +169,7 @@ async fn tls_connection(
     let begun = Instant::now();
     let mut stream = tls::connect(client, stream, context.limits.handshake_timeout).await?;
     tls::settle(&mut stream, begun.elapsed()).await?;
+    context.back();
     let (reader, mut writer) = tls::split(stream, context.limits.encrypted_octets());
     let left = to_peer(pen, reader, &mut writer, care).await;
     Ok(judged(left, writer.unacknowledged()))

@@ -300,6 +300,7 @@ impl Sending {
                 Ok(sent) => {
                     taken += sent;
                     if std::mem::replace(&mut self.down, false) {
+                        self.context.back();
                         self.context.events.emit(Event::SinkInterfaceUp { sink: &self.spec.name });
                     }
                 }
@@ -337,6 +338,7 @@ impl Sending {
     fn wait_for_interface(&mut self, how: &str, why: &dyn std::fmt::Display) {
         if !std::mem::replace(&mut self.down, true) {
             let why = format!("the interface is {how} ({why})");
+            self.context.away(&why);
             self.context.events.emit(Event::SinkRetried { sink: &self.spec.name, why: &why, pause: TRY });
         }
         self.pacer.restart();

@@ -35,6 +35,7 @@ use crate::plan::{self, Injection, Key, PlanError, Reading, Reconnect, SinkSpec,
 use crate::private::Present;
 use crate::shutdown::Shutdown;
 use crate::source::{Pending, SHAPING, shape};
+use crate::stats::Books;
 use crate::tls::{TlsReloader, Unusable};
 
 /// What a sink is opened with.
@@ -79,8 +80,10 @@ pub struct Context {
     pub told: Shutdown,
     /// Whether every client gets the files from their beginning.
     pub replay: Present,
-    /// What its subscribers have in common, of all sinks'.
+    /// What its subscribers have in common, of all sinks': its number in the books.
     pub group: u64,
+    /// The hub's counts.
+    pub books: Books,
     /// A place in the feed that was kept for it until it could start.
     pub reserved: Arc<Mutex<Option<Subscriber>>>,
 }
@@ -104,6 +107,16 @@ impl Context {
         let subscriber = Subscriber::join_group(&self.ring, name.into(), start, self.group);
         self.gate.open();
         subscriber
+    }
+
+    /// It is away, and will be tried again.
+    pub fn away(&self, why: &str) {
+        self.books.set_sink_away(self.group, Some(why.to_owned()));
+    }
+
+    /// It is there again.
+    pub fn back(&self) {
+        self.books.set_sink_away(self.group, None);
     }
 }
 

@@ -92,7 +92,8 @@ impl Tcp {
             return None;
         };
         let name = if self.named { self.name.clone() } else { shown.into() };
-        Some(Opened { place: Some(place), ..Opened::new(reader(), name) })
+        let peer = Some(shown.to_owned());
+        Some(Opened { peer, place: Some(place), ..Opened::new(reader(), name) })
     }
 
     /// A producer's stream, which ends when its address may no longer connect.

@@ -86,6 +86,8 @@ pub struct Opened {
     pub name: Arc<str>,
     /// The child whose output it is.
     pub child: Option<Child>,
+    /// Who the producer is: its address, and the name in its certificate if it showed one.
+    pub peer: Option<String>,
     /// A producer's place among those of its address.
     pub place: Option<Place>,
     /// Keeps its traffic out of live captures.
@@ -95,7 +97,7 @@ pub struct Opened {
 impl Opened {
     /// A stream that is neither a child's nor a producer's.
     pub fn new(reader: Reader, name: Arc<str>) -> Self {
-        Opened { reader, name, child: None, place: None, own: None }
+        Opened { reader, name, child: None, peer: None, place: None, own: None }
     }
 }
 

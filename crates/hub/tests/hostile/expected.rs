@@ -1,22 +1,19 @@
 //! What a hub must count of a stream, by what the decoder alone made of it.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
 
 use pcaphub::endpoint::Endpoint;
-use pcaphub::stats::{Report, SourceReport};
+use pcaphub::stats::{ByName, Report, SourceReport};
 use pcaphub_core::format::DecoderOptions;
 
 use crate::core_support::Outcome;
-
-/// Counts by name, as in a report.
-pub(crate) type Named = BTreeMap<&'static str, u64>;
 
 /// What one source of a hub has counted, or counts in a while.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub(crate) decoded: u64,
-    pub(crate) dropped: Named,
-    pub(crate) anomalies: Named,
+    pub(crate) dropped: ByName,
+    pub(crate) anomalies: ByName,
 }
 
 /// What becomes of one stream.
@@ -40,8 +37,8 @@ impl Expected {
         let packets = outcome.packets.len() as u64;
         let counts = Counts {
             decoded: packets + outcome.drops.total(),
-            dropped: outcome.drops.nonzero().map(|(kind, n)| (kind.name(), n)).collect(),
-            anomalies: outcome.anomalies.nonzero().map(|(kind, n)| (kind.name(), n)).collect(),
+            dropped: outcome.drops.nonzero().map(|(kind, n)| (kind.name().into(), n)).collect(),
+            anomalies: outcome.anomalies.nonzero().map(|(kind, n)| (kind.name().into(), n)).collect(),
         };
         let error = outcome.error.as_ref().map(ToString::to_string);
         Expected { counts, packets, error, is_capture: outcome.format.is_some() }
@@ -55,8 +52,9 @@ impl Counts {
     }
 
     pub(crate) fn since(&self, before: &Counts) -> Counts {
-        let since = |now: &Named, before: &Named| {
-            let left = |(kind, n): (&&'static str, &u64)| (*kind, n - before.get(kind).unwrap_or(&0));
+        let since = |now: &ByName, before: &ByName| {
+            let left =
+                |(kind, n): (&Cow<'static, str>, &u64)| (kind.clone(), n - before.get(kind).unwrap_or(&0));
             now.iter().map(left).filter(|(_, n)| *n > 0).collect()
         };
         Counts {
@@ -68,7 +66,7 @@ impl Counts {
 
     /// The same stream so many times.
     pub(crate) fn times(&self, streams: u64) -> Counts {
-        let times = |counts: &Named| counts.iter().map(|(kind, n)| (*kind, n * streams)).collect();
+        let times = |counts: &ByName| counts.iter().map(|(kind, n)| (kind.clone(), n * streams)).collect();
         Counts {
             decoded: self.decoded * streams,
             dropped: times(&self.dropped),
