@@ -11,7 +11,7 @@ use crate::command::{NOT_BUILT, OPTIONS_NOT_BUILT, command, option};
 use crate::logging::LogFormat;
 use crate::task::{Arguments, Task, Verb};
 use crate::words::endpoints;
-use crate::{cert, check, completions, exit, interfaces, manual, print_config, run};
+use crate::{cert, check, completions, exit, interfaces, manual, print_config, run, top};
 
 /// Reads the process's command line; what is wrong with it, or help that was asked for, is
 /// printed.
@@ -23,6 +23,7 @@ pub(crate) fn parse() -> Result<Task, ExitCode> {
     match matches.subcommand() {
         Some(("cert", matches)) => return Ok(Task::Cert(cert::ask(matches))),
         Some(("interfaces", matches)) => return Ok(Task::Interfaces(interfaces::form(matches))),
+        Some(("top", matches)) => return Ok(Task::Top(top::ask(matches))),
         Some(("man", matches)) => return Ok(Task::Manual(manual::pages(matches))),
         Some(("completions", matches)) => {
             return completions::shell(matches).map(Task::Completions).ok_or(ExitCode::from(exit::USAGE));

@@ -7,7 +7,7 @@ use pcaphub::config::{self, Config};
 use pcaphub::plan::{PlanError, Value};
 
 use crate::logging::LogFormat;
-use crate::{cert, check, completions, help, interfaces, manual, print_config, record, run};
+use crate::{cert, check, completions, help, interfaces, manual, print_config, record, run, top};
 
 /// The whole command line, for help and for tests.
 pub(crate) fn command() -> Command {
@@ -55,6 +55,7 @@ pub(crate) fn built() -> Command {
         )
         .subcommand(run::command())
         .subcommand(check::command())
+        .subcommand(top::command())
         .subcommand(interfaces::command())
         .subcommand(cert::command())
         .subcommand(manual::command())
@@ -293,7 +294,6 @@ pub(crate) fn option<T>(
 /// Verbs that are planned: which part is missing, and what to use meanwhile.
 pub(crate) const NOT_BUILT: &[(&str, &str, &str)] = &[
     ("intercept", "the TLS-decrypting proxy", ""),
-    ("top", "the terminal dashboard", "; send SIGUSR1 for the counts"),
     ("ca", "the TLS-decrypting proxy", "; for certificates of listeners, see `pcaphub cert`"),
     ("extcap", "the Wireshark extcap", "; use TCP@HOST:PORT in Wireshark"),
 ];
@@ -301,7 +301,7 @@ pub(crate) const NOT_BUILT: &[(&str, &str, &str)] = &[
 /// Options that are planned: which part is missing, and what to use meanwhile.
 pub(crate) const OPTIONS_NOT_BUILT: &[(&str, &str, &str, &str)] = &[
     ("profile", "--profile", "client profiles", "; use --format"),
-    ("web", "--web", "the dashboard", "; send SIGUSR1 for the counts"),
+    ("web", "--web", "the dashboard", "; `pcaphub top` shows the counts in a terminal"),
     ("config", "--config", "a file beside a command line", "; `pcaphub run FILE` runs what a file says"),
 ];
 

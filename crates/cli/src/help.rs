@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use pcaphub::endpoint::DEFAULT_PORT;
+use pcaphub::escape::escaped;
 use pcaphub::plan::Key;
 use pcaphub::sink::{self, SINKS};
 use pcaphub::source::{self, SOURCES};
@@ -30,6 +31,7 @@ Examples:
   pcaphub serve tcp://10.1.2.3:57012 tcp://10.4.5.6:57012     several sensors, one stream
   pcaphub serve tcp://10.1.2.3 --history 10s     late joiners get the last ten seconds
   pcaphub run pcaphub.toml                       what a configuration file says, for a service
+  pcaphub top                                    what all of them do: clients, rates, losses; live
 
 `pcaphub help VERB` shows a verb's options, `pcaphub --help` every kind of endpoint.";
 
@@ -87,10 +89,13 @@ pub(crate) fn demo_hint(listening: &[SocketAddr]) -> String {
     if address.ip().is_unspecified() {
         address.set_ip(default.ip());
     }
+    // As it was called here: it need not be where the shell looks for it.
+    let program = std::env::args().next().map_or("pcaphub".into(), |name| escaped(&name, 300));
     format!(
         "Synthetic traffic starts when the first client connects. In another terminal:\n\
          \x20 tshark -i TCP@{address}\n\
          \x20 nc {} {} | tcpdump -n -r -\n\
+         \x20 {program} top\n\
          Ctrl-C ends it.\n",
         address.ip(),
         address.port()
@@ -123,6 +128,8 @@ counted. --format pcapng carries all as they were.
 
 Slow clients: with files, standard input and commands the sources wait; with network
 sources the slow client loses whole chunks, counted. --on-slow says otherwise.
+
+`pcaphub top` shows what running hubs do.
 
 Signals: INT, TERM and HUP let clients take what is queued and end, a second one ends at
 once; USR1 prints the counts.

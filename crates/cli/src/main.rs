@@ -18,8 +18,10 @@ mod record;
 mod run;
 mod service;
 mod signals;
+mod status;
 mod summary;
 mod task;
+mod top;
 mod wiring;
 mod words;
 
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
         Task::Check(files) => check::run(&files),
         Task::Cert(ask) => cert::run(&ask),
         Task::Interfaces(form) => interfaces::run(form),
+        Task::Top(ask) => top::run(&ask),
         Task::Manual(pages) => manual::run(&pages, command::built()),
         Task::Completions(shell) => completions::run(shell, command::built()),
     };

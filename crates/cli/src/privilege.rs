@@ -22,7 +22,7 @@ pub(crate) struct Rights {
 
 /// Gives up root, if that is what we are. To be called while there is one thread. What `plan` names may
 /// still be opened, and `config`, the file that it comes from, may be read; the helper calls `plan` again
-/// on [`Opener::renew`]. `json`: its own messages are JSON.
+/// on [`Opener::renew`]. It takes away the socket `left` in the end, which we cannot any more.
 ///
 /// # Errors
 /// There is no such user; or the system refuses, and we must not go on.
@@ -30,14 +30,15 @@ pub(crate) fn arrange(
     user: Option<&str>,
     config: Option<&Path>,
     plan: &dyn Fn() -> Result<Plan, String>,
+    left: Option<&Path>,
 ) -> anyhow::Result<Rights> {
     #[cfg(target_os = "linux")]
     {
-        linux::arrange(user, config, plan)
+        linux::arrange(user, config, plan, left)
     }
     #[cfg(not(target_os = "linux"))]
     {
-        let _ = (user, config, plan);
+        let _ = (user, config, plan, left);
         Ok(Rights::ours(Vec::new()))
     }
 }
@@ -88,6 +89,7 @@ mod linux {
 
     use pcaphub::escape::escaped;
     use pcaphub::helper::{Helper, Permits, Remote, joined};
+    use pcaphub::opener::{Opener, System};
     use pcaphub::plan::Plan;
     use pcaphub::privilege::{Identity, give_up};
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -115,6 +117,7 @@ mod linux {
         user: Option<&str>,
         config: Option<&Path>,
         plan: &dyn Fn() -> Result<Plan, String>,
+        left: Option<&Path>,
     ) -> anyhow::Result<Rights> {
         if !rustix::process::geteuid().is_root() {
             let without = "--user is without effect: only root can become somebody else";
@@ -137,6 +140,8 @@ mod linux {
                 // So that it sees that we are gone.
                 drop(remote);
                 serve(Helper { socket, permits, renew: &named, tell: &tell });
+                // Fails where it is gone already.
+                let _ = left.map(|left| System.remove_unix(left));
                 std::process::exit(0);
             }
         };

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use pcaphub::plan::Plan;
 
 use crate::logging::LogFormat;
-use crate::{cert, interfaces, manual};
+use crate::{cert, interfaces, manual, top};
 
 /// What is to be done.
 pub(crate) enum Task {
@@ -19,6 +19,8 @@ pub(crate) enum Task {
     Cert(cert::Ask),
     /// To list the interfaces.
     Interfaces(interfaces::Form),
+    /// To show what hubs do.
+    Top(top::Ask),
     /// To write manual pages.
     Manual(manual::Pages),
     /// To print what a shell completes by.
@@ -53,4 +55,19 @@ pub(crate) enum Verb {
     Record,
     Demo,
     Run,
+}
+
+impl Verb {
+    /// As it is written.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Verb::Serve => "serve",
+            Verb::Cat => "cat",
+            Verb::Pipe => "pipe",
+            Verb::Replay => "replay",
+            Verb::Record => "record",
+            Verb::Demo => "demo",
+            Verb::Run => "run",
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! Runs a hub for a command line: runtime, signals, progress, summary, exit code.
 
+use std::io;
 use std::process::ExitCode;
 
 use pcaphub::event::Events;
@@ -12,6 +13,7 @@ use tracing::Level;
 
 use crate::privilege::{self, Rights};
 use crate::reload::{Reload, Settings};
+use crate::status::{Socket, Status};
 use crate::task::{Arguments, Verb};
 use crate::{exit, help, logging, progress, run, service, signals, summary};
 
@@ -26,13 +28,16 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let plan = || named(&arguments);
     let (user, config) = (arguments.user.as_deref(), arguments.config.as_deref());
     logging::dress(arguments.log_format);
+    let socket = Socket::open();
+    let left = socket.as_ref().ok().map(Socket::path);
     // Before there is any thread: it holds for those that come.
-    let mut rights = privilege::arrange(user, config, &plan)?;
+    let mut rights = privilege::arrange(user, config, &plan, left)?;
     logging::start(arguments.log_format, arguments.verbosity);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let outcome = runtime.block_on(serve(&arguments, inherited, &mut rights));
+    let outcome = runtime.block_on(serve(&arguments, inherited, &mut rights, &socket));
     // Threads that block in a read cannot be waited for.
     runtime.shutdown_background();
+    drop(socket);
     rights.end();
     logging::flush();
     let (outcome, stopped) = outcome?;
@@ -66,6 +71,7 @@ async fn serve(
     arguments: &Arguments,
     inherited: Vec<Inherited>,
     rights: &mut Rights,
+    socket: &io::Result<Socket>,
 ) -> anyhow::Result<(Outcome, bool)> {
     let (trigger, shutdown) = shutdown();
     let stopping = shutdown.clone();
@@ -85,6 +91,7 @@ async fn serve(
         }
     };
     service::warn_of_unused(&opener, &arguments.plan);
+    show(socket, arguments, &hub.books());
     let reload = arguments.config.clone().map(|file| Reload {
         file,
         hub: hub.handle(),
@@ -109,6 +116,25 @@ async fn serve(
     let outcome = tokio::spawn(hub.run()).await?;
     drop((shown, service));
     Ok((outcome, stopping.phase() >= Phase::Draining))
+}
+
+/// Lets `pcaphub top` see how it goes, where that can be.
+fn show(socket: &io::Result<Socket>, arguments: &Arguments, books: &Books) {
+    let start = Status {
+        version: env!("CARGO_PKG_VERSION").into(),
+        pid: std::process::id(),
+        verb: arguments.verb.name().into(),
+        config: arguments.config.as_ref().map(|file| file.to_string_lossy().into_owned()),
+        ..Status::default()
+    };
+    let shown = socket.as_ref().map_err(|error| error.to_string()).and_then(|socket| {
+        socket.answer(start, books.clone()).map_err(|error| error.to_string())?;
+        Ok(socket.path())
+    });
+    match shown {
+        Ok(path) => tracing::debug!("counts for `pcaphub top` are at {}", path.display()),
+        Err(why) => tracing::debug!("`pcaphub top` cannot see this hub: {why}"),
+    }
 }
 
 /// The counts at the end. In a pipeline they are only of interest when somebody stopped it, asked

@@ -2,6 +2,8 @@
 
 use std::io::Write;
 use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Output};
 
 use crate::harness::*;
 
@@ -30,4 +32,67 @@ fn a_low_port_is_listened_on_and_a_name_dialled_again_and_again() {
         octets.extend(read_exact(&mut client, from + records).split_off(from));
     }
     assert_eq!(read_pcap(&octets).len(), 30);
+}
+
+/// `pcaphub top` of a hub, by a user.
+fn top(user: &str, hub: &Hub) -> Output {
+    let mut command = Command::new("setpriv");
+    command.args([&format!("--reuid={user}"), &format!("--regid={user}"), "--clear-groups"]);
+    command.args([
+        env!("CARGO_BIN_EXE_pcaphub"),
+        "top",
+        &hub.pid().to_string(),
+        "--once",
+        "--interval",
+        "100ms",
+    ]);
+    command.output().unwrap()
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+#[test]
+fn only_root_looks_at_a_hub_that_root_started_and_nothing_of_it_is_left() {
+    if !may_capture() || !has("setpriv") {
+        return;
+    }
+    for is_killed in [false, true] {
+        let mut hub = Hub::start(&["demo", "--listen", "127.0.0.1:0", "--user", "nobody"], 1);
+        let shown = said(&top("0", &hub));
+        assert!(shown.starts_with(&format!("pcaphub demo, process {}, ", hub.pid())), "{shown}");
+        // Not even who it runs as: it might be the user of something else, too.
+        let refused = top("65534", &hub);
+        assert_eq!(refused.status.code(), Some(1), "{}", said(&refused));
+        assert!(said(&refused).contains("sudo pcaphub top"), "{}", said(&refused));
+        let socket = format!("/run/pcaphub-0/{}.sock", hub.pid());
+        let socket = Path::new(&socket);
+        assert!(socket.exists());
+        if is_killed {
+            drop(hub);
+        } else {
+            hub.signal(rustix::process::Signal::INT);
+            hub.ended();
+        }
+        wait_until("the helper has taken it away", || !socket.exists());
+    }
+}
+
+#[test]
+fn root_looks_at_the_hubs_of_others_and_others_at_their_own_alone() {
+    if !may_capture() || !has("setpriv") {
+        return;
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups", env!("CARGO_BIN_EXE_pcaphub")]);
+    command.args(["demo", "--listen", "127.0.0.1:0", "--stats", "json"]);
+    let hub = Hub::spawn(command, 1);
+    for user in ["0", "65534"] {
+        let shown = said(&top(user, &hub));
+        assert!(shown.starts_with(&format!("pcaphub demo, process {}, ", hub.pid())), "{user}: {shown}");
+    }
+    let refused = top("65533", &hub);
+    assert_eq!(refused.status.code(), Some(1), "{}", said(&refused));
+    assert!(said(&refused).contains("no hub of yours is process"), "{}", said(&refused));
 }

@@ -125,3 +125,37 @@ fn pcaphub_reads_from_pcaphub_and_every_packet_is_delivered() {
     site.assert_whole(&read.stdout);
     assert_eq!(hub.stop().1["departed"]["delivered"], 500);
 }
+
+/// What `pcaphub top` shows of a hub, once it has this text.
+fn top(hub: &Hub, text: &str) -> String {
+    let (pid, mut shown) = (hub.pid().to_string(), String::new());
+    wait_until(&format!("{text:?} in top"), || {
+        let output = pcaphub().args(["top", &pid, "--once", "--interval", "100ms"]).output().unwrap();
+        shown = String::from_utf8_lossy(&output.stdout).into_owned();
+        shown.contains(text)
+    });
+    shown
+}
+
+#[test]
+fn top_shows_clients_and_producers_by_the_names_in_their_certificates() {
+    if !has("socat") {
+        return;
+    }
+    let site = Site::new();
+    let (cert, key) = site.alice();
+    let source = site.listen(Asks::Certificate);
+    let hub = Hub::start(&["serve", &source, "--listen", &site.listen(Asks::Certificate)], 2);
+    let (port, ca) = (hub.client().port(), site.ca());
+    let _client = Tool::start(&format!(
+        "exec socat -u openssl-connect:localhost:{port},cafile={ca},cert={cert},key={key} - >/dev/null"
+    ));
+    let push = format!("tls://localhost:{}?ca={ca}&cert={cert}&key={key}", hub.producers[0].port());
+    let _producer = Hub::start(&["pipe", "demo:", "--to", &push], 0);
+    let shown = top(&hub, "\n  127.0.0.1 (alice)\n");
+    let (sources, sinks) = shown.split_once("SINKS AND CLIENTS").unwrap();
+    assert!(sources.contains("open") && !sinks.contains("127.0.0.1 (alice)"), "{shown}");
+    let shown = top(&hub, " 1 client");
+    let line = shown.lines().find(|line| line.contains(" (alice) ")).unwrap_or_else(|| panic!("{shown}"));
+    assert!(line.starts_with("  127.0.0.1:"), "{shown}");
+}

@@ -22,3 +22,4 @@ mod segmenting;
 mod serving;
 mod shaping;
 mod slow;
+mod watching;
