@@ -211,7 +211,8 @@ impl<'a> Looks<'a> {
                 rows.push(of_sink(sink, Row { kind: Kind::Sink, ..row }));
                 continue;
             }
-            rows.push(of_sink(sink, sum(name, sink, &own)));
+            let rate = self.rate((0, 0), (0, 0));
+            rows.push(of_sink(sink, Row { rate: sum_of(&own).or(rate), ..sum(name, sink, &own) }));
             sort_by(&mut own, sort);
             rows.extend(own);
         }
@@ -293,10 +294,14 @@ fn sort_by(rows: &mut [Row], sort: Sort) {
     }
 }
 
-/// A listener's row: its clients together.
-fn sum(name: String, sink: &SinkReport, clients: &[Row]) -> Row {
-    let rates = clients.iter().filter_map(|row| row.rate);
+/// How fast all of them go together; `None` where nobody is, or nothing is known yet.
+fn sum_of(clients: &[Row]) -> Option<Rate> {
     let sum = |a: Rate, b: Rate| Rate { packets: a.packets + b.packets, bits: a.bits + b.bits };
+    clients.iter().filter_map(|row| row.rate).reduce(sum)
+}
+
+/// A listener's row: its clients together, but for how fast they go.
+fn sum(name: String, sink: &SinkReport, clients: &[Row]) -> Row {
     let number = format!("{} {}", clients.len(), if clients.len() == 1 { "client" } else { "clients" });
     // The name says it already, unless the system chose the port.
     let at: Vec<&str> =
@@ -306,7 +311,7 @@ fn sum(name: String, sink: &SinkReport, clients: &[Row]) -> Row {
         kind: Kind::Sink,
         name,
         packets: clients.iter().map(|row| row.packets).sum(),
-        rate: rates.reduce(sum),
+        rate: None,
         waiting: clients.iter().map(|row| row.waiting).sum(),
         lost: clients.iter().map(|row| row.lost).sum(),
         note: number + &at,
@@ -512,6 +517,9 @@ pub(super) mod tests {
         now.report.subscribers.clear();
         let rows = Looks::new(&now, None).sinks(Sort::Age);
         assert_eq!((rows[0].note.as_str(), rows[0].mood), ("failed: disk", Mood::Bad));
+        let earlier = status(0.5, 10);
+        let rows = Looks::new(&now, Some(&earlier)).sinks(Sort::Age);
+        assert_eq!(rows[0].rate, Some(Rate::default()), "nobody is there");
     }
 
     #[test]
