@@ -73,7 +73,7 @@ const MAX_MERGE: usize = 64 << 20;
 impl Limits {
     /// What there is to share out: the ceiling without what the process has before it has any packet.
     fn shared_octets(&self) -> usize {
-        self.max_memory - BASE.min(self.max_memory / 2)
+        self.max_memory - BASE.min(self.max_memory / 8 * 5)
     }
 
     /// A ring's capacity where there are `feeds` of them.

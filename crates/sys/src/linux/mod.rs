@@ -3,6 +3,7 @@
 mod device;
 mod inject;
 mod interfaces;
+mod memory;
 mod packet;
 mod process;
 mod ring;
@@ -12,6 +13,7 @@ mod tcp;
 
 pub use inject::Injector;
 pub use interfaces::{interfaces, local_addresses};
+pub use memory::share_pools;
 pub use packet::PacketSocket;
 pub use process::{Forked, User, block_signals, end_with_us, fork, group, killed_with_parent, user};
 pub use ring::Ring;
