@@ -129,17 +129,20 @@ async fn serve(
 fn show(socket: &io::Result<Socket>, arguments: &Arguments, books: &Books) {
     let start = Status {
         version: env!("CARGO_PKG_VERSION").into(),
-        pid: std::process::id(),
         verb: arguments.verb.name().into(),
         config: arguments.config.as_ref().map(|file| file.to_string_lossy().into_owned()),
         ..Status::default()
     };
-    let shown = socket.as_ref().map_err(|error| error.to_string()).and_then(|socket| {
-        socket.answer(start, books.clone()).map_err(|error| error.to_string())?;
-        Ok(socket.path())
-    });
-    match shown {
-        Ok(path) => tracing::debug!("counts for `pcaphub top` are at {}", path.display()),
+    let socket = match socket {
+        Ok(socket) => socket,
+        // Somebody was there first, and may mean harm.
+        Err(why) if why.kind() == io::ErrorKind::AlreadyExists => {
+            return tracing::warn!("`pcaphub top` cannot see this hub: {why}; take it away");
+        }
+        Err(why) => return tracing::debug!("`pcaphub top` cannot see this hub: {why}"),
+    };
+    match socket.answer(start, books.clone()) {
+        Ok(()) => tracing::debug!("counts for `pcaphub top` are at {}", socket.path().display()),
         Err(why) => tracing::debug!("`pcaphub top` cannot see this hub: {why}"),
     }
 }

@@ -40,7 +40,9 @@ pub fn escaped_json(json: &str) -> String {
 
 /// Characters that change the direction of what follows, or are invisible.
 fn is_reordering(c: char) -> bool {
-    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+    matches!(c,
+        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 #[cfg(test)]
@@ -49,6 +51,7 @@ mod tests {
 
     #[test]
     fn escape_sequences_and_new_lines_cannot_get_through() {
+        assert_eq!(escaped("\u{61c}\u{ad}\u{2060}", 100), "\\u{61c}\\u{ad}\\u{2060}");
         assert_eq!(escaped("a\x1b[2Jb\r\nc\u{202e}", 100), "a\\u{1b}[2Jb\\r\\nc\\u{202e}");
     }
 

@@ -165,7 +165,12 @@ impl Reading {
         let linktype = reader.linktype();
         self.announce_as(Format::PcapNs, Some(linktype)).await;
         on_thread(move || {
+            let mut is_down = false;
             loop {
+                if std::mem::replace(&mut is_down, reader.is_down()) != is_down {
+                    let away = is_down.then(|| "the interface is down".to_owned());
+                    self.intake.shared.books.source(self.intake.source, |counts| counts.away = away);
+                }
                 let last = self.intake.shutdown.phase() >= Phase::Draining;
                 let captured = match reader.read(&mut self.intake.shared.interfaces, last) {
                     Ok(Some(captured)) => captured,

@@ -9,7 +9,7 @@ mod socket;
 use pcaphub::stats::Report;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::place::find;
+pub(crate) use self::place::{Found, Seen, find};
 pub(crate) use self::socket::Socket;
 
 /// A hub at one moment. What a newer or older pcaphub says can be read, too: what it leaves out is zero,
@@ -21,6 +21,10 @@ pub(crate) struct Status {
     pub(crate) version: String,
     /// The process that moves packets.
     pub(crate) pid: u32,
+    /// The user who started it.
+    pub(crate) uid: u32,
+    /// The name of its socket.
+    pub(crate) socket: String,
     /// What it was started as: `serve`, `run` …
     pub(crate) verb: String,
     /// The file that says what it does, under `run`.

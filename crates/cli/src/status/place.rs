@@ -1,7 +1,8 @@
-//! Where hubs have their sockets: `PID.sock` in a directory that is their user's alone.
+//! Where hubs have their sockets: `PID.sock` in a directory that only their user may write to.
 //!
 //! A service has the directory that its manager made ($RUNTIME_DIRECTORY), root /run/pcaphub-0, others
 //! /tmp/pcaphub-UID: that of a login session ($XDG_RUNTIME_DIR) goes when the session ends, and a hub does not.
+//! It is used where somebody else was in /tmp first.
 
 use std::ffi::OsStr;
 use std::fs::{DirBuilder, Metadata};
@@ -10,9 +11,12 @@ use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use rustix::process::{Pid, geteuid, test_kill_process};
+use socket2::{Domain, SockAddr, Socket, Type};
 
-/// Names in a directory that are looked at: nobody has that many hubs.
+/// Sockets in a directory that are looked at: nobody has that many hubs.
 const ENTRIES: usize = 1024;
+/// Names in a directory of everybody's that are looked through.
+const NAMES: usize = 100_000;
 /// The names of directories begin so.
 const PREFIX: &str = "pcaphub";
 
@@ -24,19 +28,25 @@ const ROOTS: &str = if cfg!(target_os = "linux") { "/run" } else { "/var/run" };
 /// The directory for this process, made if it was not there.
 ///
 /// # Errors
-/// There is none that is ours alone.
+/// There is none that is ours; `AlreadyExists`: because somebody else may write there.
 pub(super) fn own() -> io::Result<PathBuf> {
     if let Some(given) = given() {
-        return Ok(given);
+        return checked(given, 0o022);
     }
+    let mut places = places().into_iter();
+    let first = places.next().map_or(Err(io::ErrorKind::NotFound.into()), private);
+    first.or_else(|error| places.find_map(|place| private(place).ok()).ok_or(error))
+}
+
+/// Where sockets of this user may be, the usual place first.
+fn places() -> Vec<PathBuf> {
     let user = geteuid();
     let name = format!("{PREFIX}-{}", user.as_raw());
-    if user.is_root()
-        && let Ok(private) = private(Path::new(ROOTS).join(&name))
-    {
-        return Ok(private);
+    let in_tmp = Path::new(EVERYBODYS).join(&name);
+    match user.is_root() {
+        true => vec![Path::new(ROOTS).join(name), in_tmp],
+        false => std::iter::once(in_tmp).chain(session().map(|session| session.join(PREFIX))).collect(),
     }
-    private(Path::new(EVERYBODYS).join(name))
 }
 
 /// What a service manager made for us; of several the first.
@@ -46,16 +56,25 @@ fn given() -> Option<PathBuf> {
     (!first.as_os_str().is_empty()).then_some(first)
 }
 
+/// That of the login session.
+fn session() -> Option<PathBuf> {
+    std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute())
+}
+
 /// A directory that only its user gets into, and that is ours.
 fn private(path: PathBuf) -> io::Result<PathBuf> {
     match DirBuilder::new().mode(0o700).create(&path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-        _ => {}
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => checked(path, 0o077),
     }
-    // Whoever was faster may have put anything there.
+}
+
+/// A directory that is ours, and grants others none of `forbidden`. Whoever was faster may have put
+/// anything there.
+fn checked(path: PathBuf, forbidden: u32) -> io::Result<PathBuf> {
     let found = std::fs::symlink_metadata(&path)?;
-    if !found.is_dir() || found.uid() != geteuid().as_raw() || found.mode() & 0o077 != 0 {
-        let why = format!("{} is there, and is not a directory of ours alone", path.display());
+    if !found.is_dir() || found.uid() != geteuid().as_raw() || found.mode() & forbidden != 0 {
+        let why = format!("{} is there, and is no directory that is ours alone", path.display());
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, why));
     }
     Ok(path)
@@ -75,15 +94,21 @@ fn process(name: &OsStr) -> Option<u32> {
 pub(super) fn sweep(directory: &Path) {
     for (path, pid, _) in sockets(directory).unwrap_or_default() {
         // One of another PID namespace that shares the directory listens still.
-        let refused = || {
-            let connected = std::os::unix::net::UnixStream::connect(&path);
-            connected.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
-        };
-        if !runs(pid) && refused() {
+        if !runs(pid) && is_abandoned(&path) {
             // Somebody else may have done so.
             let _ = std::fs::remove_file(&path);
         }
     }
+}
+
+/// Whether nobody listens on a socket that is there. Waits for nobody: one that is too busy to take another
+/// connection is not abandoned.
+pub(super) fn is_abandoned(path: &Path) -> bool {
+    let connected = Socket::new(Domain::UNIX, Type::STREAM, None).and_then(|socket| {
+        socket.set_nonblocking(true)?;
+        socket.connect(&SockAddr::unix(path)?)
+    });
+    connected.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
 /// Whether there is such a process, as far as can be told.
@@ -95,11 +120,11 @@ fn runs(pid: u32) -> bool {
 /// The sockets in a directory, each with the process that it is called after, by that.
 fn sockets(directory: &Path) -> io::Result<Vec<(PathBuf, u32, Metadata)>> {
     let mut found = Vec::new();
-    for entry in std::fs::read_dir(directory)?.take(ENTRIES).flatten() {
+    for entry in std::fs::read_dir(directory)?.take(NAMES).flatten() {
         let Some(pid) = process(&entry.file_name()) else { continue };
         // Not followed: only what is a socket itself.
         let Ok(metadata) = entry.metadata() else { continue };
-        if metadata.file_type().is_socket() {
+        if metadata.file_type().is_socket() && found.len() < ENTRIES {
             found.push((entry.path(), pid, metadata));
         }
     }
@@ -107,59 +132,119 @@ fn sockets(directory: &Path) -> io::Result<Vec<(PathBuf, u32, Metadata)>> {
     Ok(found)
 }
 
+/// The socket of a hub, as it seems.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Found {
+    /// Its name.
+    pub(crate) socket: PathBuf,
+    /// The user that has it, who must be the one that answers there.
+    pub(crate) owner: u32,
+    /// The process that it is called after; 0 where it is called otherwise.
+    pub(crate) pid: u32,
+}
+
+impl Found {
+    /// A socket that was named by who looks.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(crate) fn named(path: &Path) -> io::Result<Self> {
+        let (socket, owner) = (path.to_path_buf(), std::fs::metadata(path)?.uid());
+        Ok(Found { socket, owner, pid: path.file_name().and_then(process).unwrap_or(0) })
+    }
+
+    /// Whether it is neither of who looks nor root's.
+    pub(crate) fn is_anothers(&self) -> bool {
+        self.owner != geteuid().as_raw() && self.owner != 0
+    }
+}
+
 /// What was found of running hubs.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
-    /// Sockets, each with the user that has it.
-    pub(crate) sockets: Vec<(PathBuf, u32)>,
+    /// Their sockets.
+    pub(crate) hubs: Vec<Found>,
     /// Directories that this user may not look into.
     pub(crate) closed: Vec<PathBuf>,
+    /// Where sockets of this user would be, if it were not somebody else's.
+    pub(crate) taken: Vec<PathBuf>,
 }
 
-/// The sockets of all hubs that this user may look at: its own, and as root everybody's.
+/// Hubs of one other user that root looks at, and of all others: nobody can hide those of somebody else.
+const OF_ANOTHER: usize = 4;
+const OF_OTHERS: usize = 64;
+
+/// The hubs that this user may look at: its own, and as root everybody's.
 pub(crate) fn find() -> Seen {
     let mut seen = Seen::default();
-    let user = geteuid();
+    let mut others: Vec<Found> = Vec::new();
     for directory in directories() {
         let Ok(found) = std::fs::symlink_metadata(&directory) else { continue };
-        // A directory that somebody else made for us to find is of no interest.
-        if !found.is_dir() || (found.uid() != user.as_raw() && !user.is_root() && found.uid() != 0) {
-            let is_anothers = found.is_dir() && directory.starts_with(ROOTS);
-            seen.closed.extend(is_anothers.then_some(directory));
+        let (user, owner) = (geteuid(), found.uid());
+        let is_ours = owner == user.as_raw() || owner == 0;
+        if !found.is_dir() || !(is_ours || user.is_root()) {
+            let list = if places().contains(&directory) { &mut seen.taken } else { &mut seen.closed };
+            list.push(directory);
             continue;
         }
-        match sockets(&directory) {
-            Ok(sockets) => {
-                let its = |metadata: &Metadata| [found.uid(), user.as_raw(), 0].contains(&metadata.uid());
-                let sockets = sockets.into_iter().filter(|(_, _, metadata)| its(metadata));
-                seen.sockets.extend(sockets.map(|(path, _, metadata)| (path, metadata.uid())));
+        let sockets = match sockets(&directory) {
+            Ok(sockets) => sockets,
+            Err(error) => {
+                seen.closed.extend((error.kind() == io::ErrorKind::PermissionDenied).then_some(directory));
+                continue;
             }
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => seen.closed.push(directory),
-            Err(_) => {}
+        };
+        let its = sockets.into_iter().filter(|(_, _, metadata)| metadata.uid() == owner);
+        let its = its.map(|(socket, pid, _)| Found { socket, owner, pid });
+        match is_ours {
+            true => seen.hubs.extend(its),
+            false => {
+                let had = others.iter().filter(|found| found.owner == owner).count();
+                others.extend(its.take(OF_ANOTHER.saturating_sub(had)));
+            }
         }
     }
+    others.truncate(OF_OTHERS);
+    seen.hubs.extend(others);
     seen
 }
 
-/// Every directory where hubs may be.
+/// Every directory where hubs may be, each once: those of this user, of services, and for root of all users.
 fn directories() -> Vec<PathBuf> {
     if let Some(given) = given() {
         return vec![given];
     }
-    let mut parents = vec![PathBuf::from(ROOTS), PathBuf::from(EVERYBODYS)];
-    parents.extend(std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from));
-    let mut found: Vec<PathBuf> = parents.iter().flat_map(|parent| children(parent)).collect();
-    found.sort();
-    found.dedup();
-    found
+    let is_ours = |name: &str| name.starts_with(PREFIX);
+    let mut all = places();
+    all.extend(children(Path::new(ROOTS), is_ours));
+    all.extend(session().iter().flat_map(|session| children(session, is_ours)));
+    if geteuid().is_root() {
+        // Nobody can have a directory there that is called after somebody else's number, and is his own.
+        let of_its_owner = |name: &str| name.strip_prefix(PREFIX).is_some_and(|rest| rest.starts_with('-'));
+        let named = children(Path::new(EVERYBODYS), of_its_owner);
+        all.extend(named.into_iter().filter(|path| is_called_after_its_owner(path)));
+        let sessions = children(&Path::new(ROOTS).join("user"), |name| name.parse::<u32>().is_ok());
+        all.extend(sessions.iter().flat_map(|session| children(session, is_ours)));
+    }
+    let mut seen = std::collections::HashSet::new();
+    all.retain(|path| seen.insert(path.clone()));
+    all
 }
 
-/// The directories of hubs below another one.
-fn children(parent: &Path) -> Vec<PathBuf> {
+fn is_called_after_its_owner(path: &Path) -> bool {
+    let owner = std::fs::symlink_metadata(path).map(|found| format!("{PREFIX}-{}", found.uid()));
+    owner.is_ok_and(|name| path.file_name() == Some(OsStr::new(&name)))
+}
+
+/// What is in a directory under names that are wanted.
+fn children(parent: &Path, wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(parent) else { return Vec::new() };
-    let is_ours = |name: &OsStr| name.to_string_lossy().starts_with(PREFIX);
-    let ours = entries.flatten().filter(|entry| is_ours(&entry.file_name()));
-    ours.take(ENTRIES).map(|entry| entry.path()).collect()
+    let entries = entries.take(NAMES).flatten();
+    entries
+        .filter(|entry| entry.file_name().to_str().is_some_and(&wanted))
+        .map(|entry| entry.path())
+        .take(NAMES)
+        .collect()
 }
 
 #[cfg(test)]
@@ -183,13 +268,44 @@ mod tests {
         let open = folder.path().join("open");
         std::fs::create_dir(&open).unwrap();
         std::fs::set_permissions(&open, PermissionsExt::from_mode(0o755)).unwrap();
-        assert!(private(open.clone()).unwrap_err().to_string().contains("not a directory of ours alone"));
+        assert!(private(open.clone()).unwrap_err().to_string().contains("no directory that is ours alone"));
         let link = folder.path().join("link");
         symlink(folder.path(), &link).unwrap();
         assert!(private(link).is_err());
         let file = folder.path().join("file");
         std::fs::write(&file, "").unwrap();
         assert!(private(file).is_err());
+    }
+
+    #[test]
+    fn one_that_is_given_may_be_looked_into_and_not_written_to_by_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().to_path_buf();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+        assert!(checked(path.clone(), 0o022).is_ok());
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o775)).unwrap();
+        assert_eq!(checked(path, 0o022).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+    }
+
+    #[test]
+    fn a_socket_whose_owner_takes_no_more_connections_holds_nobody_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("2000000003.sock");
+        let listener = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        listener.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+        listener.listen(0).unwrap();
+        let mut waiting = Vec::new();
+        loop {
+            let client = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+            client.set_nonblocking(true).unwrap();
+            let full = client.connect(&SockAddr::unix(&path).unwrap()).is_err();
+            waiting.push(client);
+            if full {
+                break;
+            }
+        }
+        sweep(folder.path());
+        assert!(path.exists());
     }
 
     #[test]

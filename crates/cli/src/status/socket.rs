@@ -41,6 +41,13 @@ impl Socket {
         let directory = place::own()?;
         place::sweep(&directory);
         let path = directory.join(place::name(std::process::id()));
+        // Of a process before us with the same number.
+        if place::is_abandoned(&path) {
+            std::fs::remove_file(&path)?;
+        }
+        if path.exists() {
+            return Err(io::ErrorKind::AddrInUse.into());
+        }
         let listener = System.listen_unix(&path)?;
         Ok(Socket { path, listener, owner: geteuid(), begun: Instant::now() })
     }
@@ -57,6 +64,8 @@ impl Socket {
     pub(crate) fn answer(&self, start: Status, books: Books) -> io::Result<()> {
         let listener = tokio::net::UnixListener::from_std(self.listener.try_clone()?)?;
         let (owner, begun) = (self.owner, self.begun);
+        let socket = self.path.to_string_lossy().into_owned();
+        let start = Status { pid: std::process::id(), uid: owner.as_raw(), socket, ..start };
         tokio::spawn(async move {
             let places = Arc::new(Semaphore::new(SIDE_BY_SIDE));
             loop {

@@ -33,7 +33,8 @@ pub(super) fn rate(rate: f64) -> String {
 
 /// Three digits and the prefix of a unit, by thousands.
 pub(super) fn scaled(value: f64) -> String {
-    let mut value = value.max(0.0);
+    // More than that is no figure.
+    let mut value = value.clamp(0.0, 999e18);
     for prefix in ["", " k", " M", " G", " T", " P"] {
         if value < 999.5 || prefix == " P" {
             let decimals = match value {

@@ -2,23 +2,24 @@
 
 mod figures;
 mod hubs;
+mod looks;
 mod plain;
 mod rows;
 mod screen;
 mod view;
 
 use std::io::{self, IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::anyhow;
 use clap::{Arg, ArgAction, ArgMatches, Command};
-use pcaphub::escape::escaped_json;
+use pcaphub::escape::{escaped, escaped_json};
 use pcaphub::plan;
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event};
-use rustix::process::{Signal, getpid, kill_process};
+use rustix::process::{Signal, kill_current_process_group};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -26,14 +27,14 @@ use tokio::task::JoinHandle;
 use self::hubs::{Answer, Answers};
 use self::view::{View, Wish};
 use crate::exit;
-use crate::status::{self, Status};
+use crate::status::{self, Found, Seen, Status};
 
 /// Between two looks.
 const INTERVAL: Duration = Duration::from_secs(1);
 /// The shortest and the longest time between two looks.
 const INTERVALS: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3600);
 /// Hubs that are asked: nobody has that many.
-const MOST: usize = 64;
+const MOST: usize = 256;
 
 const HELP: &str = "\
 Every pcaphub that moves packets can be looked at, without an option, by who started it and by
@@ -54,7 +55,7 @@ pub(crate) fn command() -> Command {
     Command::new("top")
         .about("What the hubs on this machine do: sources, clients, rates, losses; live")
         .arg(
-            Arg::new("hub").value_name("PID|SOCKET").help(
+            Arg::new("hub").value_name("PID|SOCKET").value_parser(which).help(
                 "The hub with this process number, or behind this socket; by default all that there are",
             ),
         )
@@ -77,6 +78,23 @@ pub(crate) fn command() -> Command {
         .after_help(HELP)
 }
 
+/// A hub that is meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Which {
+    /// The one with this process number.
+    Pid(u32),
+    /// The one behind this socket.
+    Socket(String),
+}
+
+fn which(text: &str) -> Result<Which, String> {
+    match text.parse() {
+        Ok(pid) => Ok(Which::Pid(pid)),
+        Err(_) if text.is_empty() => Err("it is a process number, or a path".into()),
+        Err(_) => Ok(Which::Socket(text.to_owned())),
+    }
+}
+
 fn interval(text: &str) -> Result<Duration, String> {
     let time = plan::duration(text)?;
     if !INTERVALS.contains(&time) {
@@ -87,7 +105,7 @@ fn interval(text: &str) -> Result<Duration, String> {
 
 /// What was asked for.
 pub(crate) struct Ask {
-    hub: Option<String>,
+    hub: Option<Which>,
     interval: Duration,
     form: Form,
 }
@@ -103,11 +121,12 @@ enum Form {
     Json,
 }
 
-/// What was asked for.
+/// Reads it from the command line.
 pub(crate) fn ask(matches: &ArgMatches) -> Ask {
+    let can_draw = || std::env::var("TERM").is_ok_and(|term| !term.is_empty() && term != "dumb");
     let form = match (matches.get_flag("json"), matches.get_flag("once")) {
         (true, _) => Form::Json,
-        (false, false) if io::stdout().is_terminal() => Form::Screen,
+        (false, false) if io::stdout().is_terminal() && can_draw() => Form::Screen,
         _ => Form::Text,
     };
     let hub = matches.get_one("hub").cloned();
@@ -121,16 +140,21 @@ pub(crate) fn ask(matches: &ArgMatches) -> Ask {
 pub(crate) fn run(ask: &Ask) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let done = runtime.block_on(async {
-        let first = asked(ask.hub.as_deref()).await;
-        if !first.iter().any(|(_, _, answer)| matches!(answer, Answer::Status(_))) {
-            return Err(anyhow!(nobody(ask.hub.as_deref(), &first)));
+        let first = asked(ask.hub.as_ref()).await;
+        if !first.iter().any(|(_, answer)| matches!(answer, Answer::Status(_))) {
+            return Err(anyhow!(nobody(ask.hub.as_ref(), &first, &status::find())));
         }
         match ask.form {
-            Form::Json => print(&json(first)?),
+            Form::Json => {
+                for (found, _) in first.iter().filter(|(_, answer)| matches!(answer, Answer::Silent)) {
+                    eprintln!("pcaphub: {}", silent(found));
+                }
+                print(&json(first)?)
+            }
             Form::Text => {
                 tokio::time::sleep(ask.interval).await;
-                let second = asked(ask.hub.as_deref()).await;
-                print(&plain::text(first, second))
+                let second = asked(ask.hub.as_ref()).await;
+                print(&plain::text(&first, &second))
             }
             Form::Screen => look(ask, first).await,
         }
@@ -141,73 +165,63 @@ pub(crate) fn run(ask: &Ask) -> anyhow::Result<ExitCode> {
 }
 
 /// Asks the hub that is meant, or all that are found.
-async fn asked(hub: Option<&str>) -> Answers {
-    let mut sockets = match hub {
-        Some(path) if path.contains('/') => named(Path::new(path)),
-        _ => status::find().sockets,
+async fn asked(hub: Option<&Which>) -> Answers {
+    let mut hubs = match hub {
+        Some(Which::Socket(path)) => Found::named(Path::new(path)).into_iter().collect(),
+        _ => status::find().hubs,
     };
-    if let Some(pid) = hub.filter(|hub| !hub.contains('/')) {
-        sockets.retain(|(socket, _)| socket.file_stem().is_some_and(|stem| stem == pid));
+    if let Some(Which::Pid(pid)) = hub {
+        hubs.retain(|found| found.pid == *pid);
     }
-    sockets.truncate(MOST);
-    let tasks: Vec<_> = sockets
-        .into_iter()
-        .map(|(socket, owner)| {
-            tokio::spawn(async move {
-                let answer = hubs::ask(&socket, owner).await;
-                (socket, owner, answer)
-            })
-        })
-        .collect();
-    let mut answers = Vec::new();
-    for task in tasks {
-        answers.extend(task.await);
-    }
-    answers
-}
-
-/// A socket that was named.
-fn named(path: &Path) -> Vec<(PathBuf, u32)> {
-    use std::os::unix::fs::MetadataExt;
-    std::fs::metadata(path).map(|found| (path.to_path_buf(), found.uid())).into_iter().collect()
+    hubs.truncate(MOST);
+    hubs::ask_all(hubs).await
 }
 
 /// Why there is nothing to show, and what to do.
-fn nobody(hub: Option<&str>, answers: &[(PathBuf, u32, Answer)]) -> String {
-    let silent = answers.iter().find(|(_, _, answer)| matches!(answer, Answer::Silent));
-    if let Some((socket, _, _)) = silent {
-        return format!("{} does not answer: the hub is stopped, or very busy", shown(socket));
+fn nobody(hub: Option<&Which>, answers: &Answers, seen: &Seen) -> String {
+    let one = |wanted: fn(&Answer) -> bool| {
+        answers.iter().find(|(_, answer)| wanted(answer)).map(|(found, _)| found)
+    };
+    if let Some(found) = one(|answer| matches!(answer, Answer::Silent)) {
+        return silent(found);
     }
-    if let Some((socket, _, _)) = answers.iter().find(|(_, _, answer)| matches!(answer, Answer::Denied)) {
-        return format!("{} is another user's: try sudo pcaphub top", shown(socket));
+    if let Some(found) = one(|answer| matches!(answer, Answer::Denied)) {
+        return format!("{} is another user's: try sudo pcaphub top", shown(&found.socket));
     }
-    let closed = status::find().closed;
-    let elsewhere = match closed.is_empty() {
-        true => String::new(),
-        false => "; there may be others, of other users or of the service: sudo pcaphub top".to_owned(),
+    if let Some(found) = one(|answer| matches!(answer, Answer::Foreign)) {
+        return format!("{}: what answers there is no hub", shown(&found.socket));
+    }
+    let elsewhere = match (seen.taken.first(), seen.closed.is_empty()) {
+        (Some(taken), _) => format!(
+            "; {} is somebody else's, so that hubs of yours cannot be seen: have root take it away",
+            shown(taken)
+        ),
+        (None, true) => String::new(),
+        (None, false) => {
+            "; there may be others, of other users or of the service: sudo pcaphub top".to_owned()
+        }
     };
     match hub {
-        Some(path) if path.contains('/') => {
-            format!("{}: no hub listens there", pcaphub::escape::escaped(path, 300))
-        }
-        Some(pid) => {
-            let pid = pcaphub::escape::escaped(pid, 80);
+        Some(Which::Socket(path)) => format!("{}: no hub listens there", shown(Path::new(path))),
+        Some(Which::Pid(pid)) => {
             format!("no hub of yours is process {pid}; `pcaphub top` shows which there are{elsewhere}")
         }
         None => format!("no hub of yours is running; `pcaphub demo` starts one to try{elsewhere}"),
     }
 }
 
+fn silent(found: &Found) -> String {
+    format!("{} does not answer: the hub is stopped, or very busy", shown(&found.socket))
+}
+
 fn shown(path: &Path) -> String {
-    pcaphub::escape::escaped(&path.to_string_lossy(), 300)
+    escaped(&path.to_string_lossy(), 300)
 }
 
 /// All that was told, as it was told.
 fn json(answers: Answers) -> serde_json::Result<String> {
-    let told: Vec<Box<Status>> = answers
-        .into_iter()
-        .filter_map(|(_, _, answer)| if let Answer::Status(status) = answer { Some(status) } else { None })
-        .collect();
+    let told = |(_, answer)| if let Answer::Status(status) = answer { Some(status) } else { None };
+    let told: Vec<Box<Status>> = answers.into_iter().filter_map(told).collect();
     Ok(escaped_json(&serde_json::to_string_pretty(&told)?) + "\n")
 }
 
@@ -262,7 +276,7 @@ async fn show(ask: &Ask, first: Answers, mut terminal: DefaultTerminal) -> anyho
             // A hub that does not answer must not hold up the keys.
             _ = turns.tick(), if asking.is_none() && !view.paused => {
                 let hub = ask.hub.clone();
-                asking = Some(tokio::spawn(async move { asked(hub.as_deref()).await }));
+                asking = Some(tokio::spawn(async move { asked(hub.as_ref()).await }));
             }
             answers = done(&mut asking) => {
                 asking = None;
@@ -297,10 +311,11 @@ fn keys() -> io::Result<mpsc::Receiver<io::Result<Event>>> {
     Ok(keys)
 }
 
-/// Gives the terminal back, stops as the shell's Ctrl-Z does, and takes it again afterwards.
+/// Gives the terminal back, stops as Ctrl-Z does, with all that stand on the terminal together with it, and
+/// takes it again afterwards.
 fn suspended() -> anyhow::Result<DefaultTerminal> {
     ratatui::restore();
-    kill_process(getpid(), Signal::TSTP).map_err(io::Error::from)?;
+    kill_current_process_group(Signal::TSTP).map_err(io::Error::from)?;
     ratatui::try_init().map_err(|error| anyhow!("cannot use this terminal: {error}"))
 }
 
@@ -325,13 +340,28 @@ mod tests {
     }
 
     #[test]
+    fn a_hub_is_meant_by_its_number_or_its_socket() {
+        assert_eq!(which("04711"), Ok(Which::Pid(4711)));
+        for path in ["4711.sock", "/run/x/1.sock", "./4711"] {
+            assert_eq!(which(path), Ok(Which::Socket(path.into())));
+        }
+        assert!(which("").is_err());
+    }
+
+    #[test]
     fn who_finds_nothing_is_told_what_to_do() {
-        let told = nobody(Some("4711"), &[]);
+        let seen = Seen::default();
+        let told = nobody(Some(&Which::Pid(4711)), &Vec::new(), &seen);
         assert!(told.starts_with("no hub of yours is process 4711; `pcaphub top` shows"), "{told}");
-        assert!(nobody(None, &[]).contains("`pcaphub demo` starts one"));
-        let silent = [("/run/x/1.sock".into(), 0, Answer::Silent)];
-        assert_eq!(nobody(None, &silent), "/run/x/1.sock does not answer: the hub is stopped, or very busy");
-        let denied = [("/run/x/1.sock".into(), 0, Answer::Denied)];
-        assert!(nobody(Some("/run/x/1.sock"), &denied).ends_with("try sudo pcaphub top"));
+        assert!(nobody(None, &Vec::new(), &seen).ends_with("`pcaphub demo` starts one to try"));
+        let closed = Seen { closed: vec!["/run/pcaphub".into()], ..Seen::default() };
+        assert!(nobody(None, &Vec::new(), &closed).ends_with("or of the service: sudo pcaphub top"));
+        let taken = Seen { taken: vec!["/tmp/pcaphub-7".into()], ..Seen::default() };
+        assert!(nobody(None, &Vec::new(), &taken).contains("/tmp/pcaphub-7 is somebody else's"));
+        let of = |answer| vec![(Found { socket: "/run/x/1.sock".into(), owner: 0, pid: 1 }, answer)];
+        let told = nobody(None, &of(Answer::Silent), &seen);
+        assert_eq!(told, "/run/x/1.sock does not answer: the hub is stopped, or very busy");
+        assert!(nobody(None, &of(Answer::Denied), &seen).ends_with("try sudo pcaphub top"));
+        assert!(nobody(None, &of(Answer::Foreign), &seen).ends_with("what answers there is no hub"));
     }
 }

@@ -1,40 +1,51 @@
 //! The same as text, once.
 
+use pcaphub::escape::escaped;
+use ratatui::text::Span;
 use rustix::process::geteuid;
 
-use crate::status::Status;
+use crate::status::{Found, Status};
 
 use super::figures::{count, rate, scaled, time};
 use super::hubs::{Answer, Answers};
-use super::rows::{Looks, Rate, Row, Sort};
+use super::looks::Looks;
+use super::rows::{Rate, Row, Sort};
+use super::silent;
 
-/// Tables of every hub, from two looks at each.
-pub(super) fn text(first: Answers, second: Answers) -> String {
+/// Tables of every hub, from two looks at each. One that ended in between is shown as it was before.
+pub(super) fn text(first: &Answers, second: &Answers) -> String {
+    let known = |hub: &Found| first.iter().any(|(found, _)| found == hub);
+    let new = second.iter().map(|(hub, _)| hub).filter(|hub| !known(hub));
     let mut tables = Vec::new();
-    for (socket, owner, answer) in second {
-        let Answer::Status(now) = answer else { continue };
-        let before = first.iter().find(|(known, _, _)| *known == socket);
-        let before =
-            before.and_then(
-                |(_, _, answer)| {
-                    if let Answer::Status(status) = answer { Some(status.as_ref()) } else { None }
-                },
-            );
-        tables.push(table(&now, before, owner));
+    for hub in first.iter().map(|(hub, _)| hub).chain(new) {
+        let (before, now) = (status_of(first, hub), status_of(second, hub));
+        let is_silent = second.iter().any(|(found, answer)| found == hub && matches!(answer, Answer::Silent));
+        match (now, before) {
+            (Some(now), before) => tables.push(table(now, before, hub, "")),
+            (None, Some(last)) if is_silent => tables.push(table(last, None, hub, ", does not answer")),
+            (None, Some(last)) => tables.push(table(last, None, hub, ", has ended")),
+            (None, None) if is_silent => tables.push(silent(hub) + "\n"),
+            (None, None) => {}
+        }
     }
     tables.join("\n")
 }
 
-fn table(now: &Status, before: Option<&Status>, owner: u32) -> String {
+fn status_of<'a>(answers: &'a Answers, hub: &Found) -> Option<&'a Status> {
+    let (_, answer) = answers.iter().find(|(found, _)| found == hub)?;
+    if let Answer::Status(status) = answer { Some(status) } else { None }
+}
+
+fn table(now: &Status, before: Option<&Status>, hub: &Found, fault: &str) -> String {
     let looks = Looks::new(now, before);
     let totals = looks.totals();
-    let verb = pcaphub::escape::escaped(&now.verb, 40);
-    let mut text = format!("pcaphub {verb}, process {}, {}", now.pid, time(now.uptime));
-    let file = now.config.as_deref().map(|file| pcaphub::escape::escaped(file, 300));
-    text += &file.map(|file| format!(", {file}")).unwrap_or_default();
-    if owner != geteuid().as_raw() {
-        text += &format!(", of user {owner}");
+    let mut text = format!("pcaphub {}, process {}", escaped(&now.verb, 10), now.pid);
+    if hub.owner != geteuid().as_raw() {
+        text += &format!(", of user {}", hub.owner);
     }
+    text += &format!(", {}{fault}", time(now.uptime));
+    let file = now.config.as_deref().map(|file| escaped(file, 300));
+    text += &file.map(|file| format!(", {file}")).unwrap_or_default();
     text += &format!("\nin   {}, {} in all\n", speed(totals.taken), count(totals.decoded));
     text += &format!("out  {}, {} in all\n", speed(totals.given), count(totals.delivered));
     let lost = if totals.lost.is_empty() { "0".into() } else { totals.lost.join(", ") };
@@ -46,11 +57,11 @@ fn table(now: &Status, before: Option<&Status>, owner: u32) -> String {
         .chain(sinks.iter().map(cells))
         .collect();
     let width = |column: usize| {
-        cells.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+        cells.iter().filter_map(|row| row.get(column)).map(|cell| Span::from(cell).width()).max().unwrap_or(0)
     };
     for row in &cells {
         let aligned = row.iter().enumerate().map(|(column, cell)| match column {
-            0 => format!("{cell:<0$}", width(column)),
+            0 => cell.clone() + &" ".repeat(width(0).saturating_sub(Span::from(cell).width())),
             6 => format!("  {cell}"),
             _ => format!("  {cell:>0$}", width(column)),
         });
@@ -81,8 +92,24 @@ fn cells(row: &Row) -> [String; 7] {
 
 #[cfg(test)]
 mod tests {
-    use super::super::rows::tests::status;
+    use super::super::looks::tests::status;
     use super::*;
+
+    fn hub(owner: u32) -> Found {
+        Found { socket: "/run/x/4711.sock".into(), owner, pid: 4711 }
+    }
+
+    #[test]
+    fn a_hub_that_ended_meanwhile_or_says_nothing_is_told() {
+        let seen = || vec![(hub(1), Answer::Status(Box::new(status(12.0, 5_000))))];
+        let ended = text(&seen(), &Vec::new());
+        assert!(ended.starts_with("pcaphub serve, process 4711, of user 1, 12 s, has ended\nin   – pack"));
+        let silent = || vec![(hub(1), Answer::Silent)];
+        let stopped = text(&seen(), &silent());
+        assert!(stopped.starts_with("pcaphub serve, process 4711, of user 1, 12 s, does not answer\n"));
+        let never = text(&silent(), &silent());
+        assert_eq!(never, "/run/x/4711.sock does not answer: the hub is stopped, or very busy\n");
+    }
 
     #[test]
     fn a_table_has_a_line_for_each_source_sink_and_client() {
@@ -103,9 +130,9 @@ tls-listen://0.0.0.0:0     7,500  3,000  2.78 M      40  1,200  2 clients at 0.0
   10.0.0.2:4000 (alice)    5,000  2,000  1.86 M       0      0
 tcp://10.0.0.9:57012           0      0       0       0      0  away: cannot connect: refused
 ";
-        assert_eq!(table(&now, Some(&before), geteuid().as_raw()), expected);
-        let others = table(&now, None, 4_000_000_000);
+        assert_eq!(table(&now, Some(&before), &hub(geteuid().as_raw()), ""), expected);
+        let others = table(&now, None, &hub(4_000_000_000), "");
         assert!(others.contains("in   – packets/s, 5,000 in all"), "{others}");
-        assert!(others.starts_with("pcaphub serve, process 4711, 12 s, of user 4000000000\n"), "{others}");
+        assert!(others.starts_with("pcaphub serve, process 4711, of user 4000000000, 12 s\n"), "{others}");
     }
 }

@@ -1,5 +1,6 @@
 //! Draws a view: totals of the hub above, then a row for each source, sink and client.
 
+use pcaphub::escape::escaped;
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style, Stylize};
@@ -8,7 +9,8 @@ use ratatui::widgets::{Block, Clear, Padding, Paragraph, Sparkline};
 use rustix::process::geteuid;
 
 use super::figures::{count, rate, scaled, time};
-use super::rows::{Mood, Rate, Row, Totals};
+use super::looks::Totals;
+use super::rows::{Mood, Rate, Row};
 use super::view::{State, View, Watched};
 
 /// Rows above which there is room for a curve.
@@ -63,22 +65,17 @@ pub(super) fn draw(frame: &mut Frame<'_>, view: &mut View) -> usize {
 
 fn title(hub: &Watched, (place, of): (usize, usize), width: u16, totals: &Totals) -> Vec<Line<'static>> {
     let status = hub.status();
-    let escaped = |text: &str| pcaphub::escape::escaped(text, 200);
-    let mut first = vec![
-        Span::from(format!("pcaphub {}", escaped(&status.verb))).bold(),
-        Span::from(format!("  process {}, {}", status.pid, time(status.uptime))),
-    ];
-    first.extend(status.config.as_deref().map(|file| Span::from(format!("  {}", escaped(file)))));
-    if hub.owner != geteuid().as_raw() {
-        first.push(Span::from(format!("  of user {}", hub.owner)));
+    let mut first = vec![Span::from(format!("pcaphub {}", escaped(&status.verb, 10))).bold()];
+    // Before all that it says of itself: root looks at the hubs of others, too.
+    if hub.found.owner != geteuid().as_raw() {
+        first.push(Span::from(format!("  of user {}", hub.found.owner)).bold().fg(Color::Yellow));
     }
-    if of > 1 {
-        let taken: usize = first.iter().map(Span::width).sum();
-        let text = format!("hub {place} of {of}");
-        let gap = usize::from(width).saturating_sub(taken + text.len()).max(2);
-        first.push(Span::from(" ".repeat(gap)));
-        first.push(Span::from(text).bold());
-    }
+    first.push(Span::from(format!("  process {}, {}", status.pid, time(status.uptime))));
+    let which = if of > 1 { format!("hub {place} of {of}") } else { String::new() };
+    let taken = first.iter().map(Span::width).sum::<usize>() + which.len() + 2;
+    let left = usize::from(width).saturating_sub(taken);
+    let file = status.config.as_deref().map(|file| format!("  {}", escaped(file, 300))).unwrap_or_default();
+    first.extend([Span::from(fitted(&file, left)), Span::from("  "), Span::from(which).bold()]);
     let report = &status.report;
     let noun = if report.joined == 1 { "subscriber" } else { "subscribers" };
     let mut subscribers = format!("to {} {noun}", count(report.joined));
@@ -139,6 +136,7 @@ fn lines(hub: &Watched, view: &View, width: u16) -> Vec<Line<'static>> {
 /// How wide the columns are: the name; packets, packets per second, bits per second, on their way, lost; and
 /// what is left for what there is to say.
 struct Columns {
+    width: usize,
     name: usize,
     figures: [usize; 5],
     note: usize,
@@ -152,7 +150,7 @@ impl Columns {
         // Each with a space before it.
         let taken: usize = figures.iter().filter(|width| **width > 0).map(|width| width + 1).sum();
         let name = longest.clamp(SHORTEST, width.saturating_sub(taken).max(SHORTEST));
-        Columns { name, figures, note: width.saturating_sub(name + taken + 1) }
+        Columns { width, name, figures, note: width.saturating_sub(name + taken + 1) }
     }
 
     fn cells(&self, name: &str, figures: [String; 5]) -> String {
@@ -169,29 +167,51 @@ impl Columns {
         Line::from(text).style(Style::new().add_modifier(Modifier::BOLD | Modifier::REVERSED))
     }
 
-    /// What there is to say has a line of its own where it does not fit.
+    /// A name, and what there is to say, have a line of their own where they do not fit.
     fn row(&self, row: &Row) -> Vec<Line<'static>> {
-        let mut cells = Span::from(self.cells(&row.shown_name(), row.figures()));
-        if row.lost > 0 {
-            cells = cells.fg(Color::Red);
+        let name = row.shown_name();
+        let color = if row.lost > 0 { Color::Red } else { Color::Reset };
+        let mut lines = Vec::new();
+        let mut begun = name.as_str();
+        if Span::from(begun).width() > self.name {
+            lines.push(Line::from(shortened(begun, self.width)).fg(color));
+            begun = "";
         }
-        let mut note = Span::from(row.note.clone());
-        match row.mood {
-            Mood::Fine => {}
-            Mood::Odd => note = note.fg(Color::Yellow),
-            Mood::Bad => note = note.fg(Color::Red),
-        }
+        let cells = Span::from(self.cells(begun, row.figures())).fg(color);
+        let note = Span::from(row.note.clone()).fg(match row.mood {
+            Mood::Fine => Color::Reset,
+            Mood::Odd => Color::Yellow,
+            Mood::Bad => Color::Red,
+        });
         if note.width() <= self.note {
-            return vec![Line::from(vec![cells, Span::from(" "), note])];
+            lines.push(Line::from(vec![cells, Span::from(" "), note]));
+        } else {
+            lines.extend([Line::from(cells), Line::from(vec![Span::from("    "), note])]);
         }
-        vec![Line::from(cells), Line::from(vec![Span::from("    "), note])]
+        lines
     }
+}
+
+/// Text of at most that many columns. Of a longer one that ends with a name in a certificate, that stays.
+fn shortened(text: &str, width: usize) -> String {
+    if Span::from(text).width() <= width {
+        return text.to_owned();
+    }
+    let (address, name) = match text.rfind(" (").filter(|_| text.ends_with(')')) {
+        Some(at) => text.split_at(at),
+        None => (text, ""),
+    };
+    let left = width.saturating_sub(Span::from(name).width());
+    if left < SHORTEST { fitted(text, width) } else { fitted(address, left).trim_end().to_owned() + name }
 }
 
 /// Text of exactly that many columns, cut where it is longer.
 fn fitted(text: &str, width: usize) -> String {
     let mut shown = String::new();
     let taken = Span::from(text).width();
+    if width == 0 {
+        return shown;
+    }
     if taken <= width {
         return format!("{text}{}", " ".repeat(width - taken));
     }
@@ -207,19 +227,19 @@ fn fitted(text: &str, width: usize) -> String {
 }
 
 fn hints(view: &View) -> Line<'static> {
-    let told = |text: String| Line::from(Span::from(text).bold().fg(Color::Yellow));
+    let other = if view.place().1 > 1 { "  ←→ other hub" } else { "" };
+    let told = |text: String| Line::from(Span::from(text + "  q quit" + other).bold().fg(Color::Yellow));
     match view.hub().map(|hub| hub.state) {
-        Some(State::Ended) => return told("It has ended; these are its last figures.  q quit".into()),
+        Some(State::Ended) => return told("It has ended; these are its last figures.".into()),
         Some(State::Silent(since)) => {
             let silence = time(since.elapsed().as_secs_f64());
-            return told(format!("It has not answered for {silence}; these are its last figures.  q quit"));
+            return told(format!("It has not answered for {silence}; these are its last figures."));
         }
         _ => {}
     }
     if view.paused {
-        return told("Paused; p goes on.  q quit".into());
+        return told("Paused; p goes on.".into());
     }
-    let other = if view.place().1 > 1 { "  ←→ other hub" } else { "" };
     Line::from(format!("q quit  ? help  p pause  s sort: {}  ↑↓ scroll{other}", view.sort.name()))
 }
 
@@ -237,8 +257,11 @@ mod tests {
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;
 
+    use super::super::hubs::Answer;
+    use super::super::looks::tests::status;
     use super::super::view::tests::view;
     use super::*;
+    use crate::status::Found;
 
     /// The lines of a screen of this size.
     fn drawn(view: &mut View, width: u16, height: u16) -> Vec<String> {
@@ -286,6 +309,36 @@ mod tests {
             "q quit  ? help  p pause  s sort: age  ↑↓ scroll  ←→ other hub",
         ];
         assert_eq!(lines[9..], expected);
+    }
+
+    #[test]
+    fn an_address_that_is_too_long_has_a_line_of_its_own_with_the_name_behind_it() {
+        let mut view = view();
+        let mut now = status(14.0, 6_000);
+        let client = "[2001:db8:1111:2222:3333:4444:5555:6666]:50123 (alice)";
+        now.report.subscribers[1].name = client.into();
+        let found = view.hub().unwrap().found.clone();
+        view.take(vec![(found, Answer::Status(Box::new(now)))]);
+        let lines = drawn(&mut view, 80, 24);
+        let at = lines.iter().position(|line| line.trim_start() == client).unwrap();
+        assert!(lines[at + 1].trim_start().starts_with("6,000"), "{lines:#?}");
+        let narrow = drawn(&mut view, 40, 40);
+        assert!(narrow.iter().any(|line| line == "  [2001:db8:1111:2222:3333:4444… (alice)"), "{narrow:#?}");
+    }
+
+    #[test]
+    fn whose_hub_it_is_comes_before_what_it_says_of_itself() {
+        let mut view = View::default();
+        let mut now = status(14.0, 6_000);
+        now.verb = "run  process 1, 3 h 12 min".into();
+        now.config = Some("/etc/pcaphub/pcaphub.toml".repeat(9));
+        let found = Found { socket: "/tmp/x/7.sock".into(), owner: 4_000_000_000, pid: 7 };
+        view.take(vec![(found, Answer::Status(Box::new(now)))]);
+        let first = drawn(&mut view, 80, 24).remove(0);
+        assert!(
+            first.starts_with("pcaphub run  proce…  of user 4000000000  process 4711, 14 s  /etc"),
+            "{first}"
+        );
     }
 
     #[test]

@@ -1,15 +1,15 @@
 //! What is looked at, and what keys change of that: which hub, in which order, how far down.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
 use std::time::Instant;
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
-use crate::status::Status;
+use crate::status::{Found, Status};
 
 use super::hubs::{Answer, Answers};
-use super::rows::{Looks, Sort};
+use super::looks::Looks;
+use super::rows::Sort;
 
 /// Rates that are kept for the curve: more than a screen is wide.
 const CURVE: usize = 1_000;
@@ -17,9 +17,7 @@ const CURVE: usize = 1_000;
 /// A hub that was seen.
 #[derive(Debug)]
 pub(super) struct Watched {
-    pub(super) socket: PathBuf,
-    /// The user that has it.
-    pub(super) owner: u32,
+    pub(super) found: Found,
     now: Box<Status>,
     before: Option<Box<Status>>,
     /// Packets per second taken in, the oldest first.
@@ -37,9 +35,15 @@ pub(super) enum State {
 }
 
 impl Watched {
-    fn new(socket: PathBuf, owner: u32, now: Box<Status>) -> Self {
+    fn new(found: Found, now: Box<Status>) -> Self {
         let (before, curve, state) = (None, VecDeque::new(), State::Runs);
-        Watched { socket, owner, now, before, curve, state }
+        Watched { found, now, before, curve, state }
+    }
+
+    /// One that has not said anything yet.
+    fn unheard(found: Found) -> Self {
+        let now = Box::new(Status { pid: found.pid, ..Status::default() });
+        Watched { state: State::Silent(Instant::now()), ..Watched::new(found, now) }
     }
 
     /// The last two looks at it.
@@ -54,7 +58,8 @@ impl Watched {
 
     fn saw(&mut self, status: Box<Status>) {
         self.state = State::Runs;
-        self.before = Some(std::mem::replace(&mut self.now, status));
+        let before = std::mem::replace(&mut self.now, status);
+        self.before = (!before.version.is_empty()).then_some(before);
         if let Some(taken) = self.looks().totals().taken {
             self.curve.truncate(CURVE - 1);
             self.curve.push_front(taken.packets.round() as u64);
@@ -91,20 +96,20 @@ impl View {
     /// Takes in what came of asking all the hubs that were found.
     pub(super) fn take(&mut self, answers: Answers) {
         for hub in &mut self.hubs {
-            if !answers.iter().any(|(socket, _, _)| *socket == hub.socket) {
+            if !answers.iter().any(|(found, _)| *found == hub.found) {
                 hub.state = State::Ended;
             }
         }
-        for (socket, owner, answer) in answers {
-            let known = self.hubs.iter_mut().find(|hub| hub.socket == socket);
+        for (found, answer) in answers {
+            let known = self.hubs.iter_mut().find(|hub| hub.found == found);
             match (known, answer) {
                 (Some(hub), Answer::Status(status)) => hub.saw(status),
-                (Some(hub), Answer::Silent) if hub.state == State::Runs => {
-                    hub.state = State::Silent(Instant::now());
-                }
-                (Some(hub), Answer::Gone | Answer::Denied) => hub.state = State::Ended,
-                (None, Answer::Status(status)) => self.hubs.push(Watched::new(socket, owner, status)),
-                _ => {}
+                (Some(hub), Answer::Silent) if matches!(hub.state, State::Silent(_)) => {}
+                (Some(hub), Answer::Silent) => hub.state = State::Silent(Instant::now()),
+                (Some(hub), Answer::Gone | Answer::Denied | Answer::Foreign) => hub.state = State::Ended,
+                (None, Answer::Status(status)) => self.hubs.push(Watched::new(found, status)),
+                (None, Answer::Silent) => self.hubs.push(Watched::unheard(found)),
+                (None, _) => {}
             }
         }
         self.forget();
@@ -112,8 +117,8 @@ impl View {
 
     /// Drops hubs that have ended, but for the one that is looked at.
     fn forget(&mut self) {
-        let looked_at = self.hub().map(|hub| hub.socket.clone());
-        let is_shown = |hub: &Watched| Some(&hub.socket) == looked_at.as_ref();
+        let looked_at = self.hub().map(|hub| hub.found.clone());
+        let is_shown = |hub: &Watched| Some(&hub.found) == looked_at.as_ref();
         self.hubs.retain(|hub| hub.state != State::Ended || is_shown(hub));
         self.selected = self.hubs.iter().position(is_shown).unwrap_or(0);
     }
@@ -172,11 +177,15 @@ impl View {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::super::rows::tests::status;
+    use super::super::looks::tests::status;
     use super::*;
 
-    fn answer(socket: &str, uptime: f64, packets: u64) -> (PathBuf, u32, Answer) {
-        (socket.into(), 0, Answer::Status(Box::new(status(uptime, packets))))
+    fn at(socket: &str) -> Found {
+        Found { socket: socket.into(), owner: rustix::process::geteuid().as_raw(), pid: 4711 }
+    }
+
+    fn answer(socket: &str, uptime: f64, packets: u64) -> (Found, Answer) {
+        (at(socket), Answer::Status(Box::new(status(uptime, packets))))
     }
 
     /// Two hubs, each seen twice.
@@ -192,7 +201,7 @@ pub(super) mod tests {
     }
 
     fn shown(view: &View) -> Option<&str> {
-        view.hub().and_then(|hub| hub.socket.to_str())
+        view.hub().and_then(|hub| hub.found.socket.to_str())
     }
 
     #[test]
@@ -212,17 +221,22 @@ pub(super) mod tests {
         assert_eq!((shown(&view), view.hub().unwrap().state), (Some("/a"), State::Ended));
         press(&mut view, KeyCode::Right);
         assert_eq!((shown(&view), view.place()), (Some("/b"), (1, 1)));
-        view.take(vec![("/b".into(), 0, Answer::Gone)]);
+        view.take(vec![(at("/b"), Answer::Gone)]);
         assert_eq!((shown(&view), view.hub().unwrap().state), (Some("/b"), State::Ended));
     }
 
     #[test]
     fn a_hub_that_says_nothing_is_told_from_one_that_ended() {
         let mut view = view();
-        view.take(vec![("/a".into(), 0, Answer::Silent), ("/c".into(), 0, Answer::Silent)]);
+        view.take(vec![(at("/a"), Answer::Silent), (at("/c"), Answer::Silent)]);
         assert!(matches!(view.hub().unwrap().state, State::Silent(_)));
-        view.take(vec![answer("/a", 14.0, 9_000)]);
+        view.take(vec![answer("/a", 14.0, 9_000), (at("/c"), Answer::Silent)]);
         assert_eq!(view.hub().unwrap().state, State::Runs);
+        press(&mut view, KeyCode::Left);
+        assert_eq!(shown(&view), Some("/c"), "one that never answered is there to be seen");
+        view.take(vec![answer("/c", 1.0, 3)]);
+        let hub = view.hub().unwrap();
+        assert_eq!((hub.state, hub.looks().totals().taken), (State::Runs, None));
     }
 
     #[test]

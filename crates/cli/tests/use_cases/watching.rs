@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -32,10 +32,10 @@ fn told(directory: &Path, hub: &Hub, what: &str, holds: impl Fn(&Value) -> bool)
     let (pid, mut told) = (hub.pid().to_string(), Value::Null);
     wait_until(what, || {
         let output = top_in(directory, &[&pid, "--json"]);
-        assert!(output.status.success(), "{}", text(&output.stderr));
-        let mut all: Value = serde_json::from_slice(&output.stdout).unwrap();
-        told = all[0].take();
-        holds(&told["report"])
+        // A machine that is busy may make it look as if there were no hub.
+        let all = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
+        told = all[0].clone();
+        told.is_object() && holds(&told["report"])
     });
     told
 }
@@ -81,27 +81,26 @@ fn a_hub_tells_what_it_is_and_its_counts_which_close() {
 #[test]
 fn a_source_and_a_push_that_are_away_say_why_and_that_they_are_back() {
     let folder = folder();
-    let (producer, receiver) = (Producer::new(), Producer::new());
-    let (from, to) = (producer.port(), receiver.port());
-    // Nobody receives yet.
-    drop(receiver);
-    let (source, sink) =
-        (format!("tcp://127.0.0.1:{from}?reconnect=always"), format!("tcp://127.0.0.1:{to}"));
-    let hub = hub_in(folder.path(), &["pipe", &source, "--to", &sink], 0);
-    let mut feeding = producer.accept();
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (from, to) = (at("from"), at("to"));
+    let producer = UnixListener::bind(&from).unwrap();
+    let arguments =
+        ["pipe", &format!("unix:{from}"), "--opt", "reconnect=always", "--to", &format!("unix:{to}")];
+    let hub = hub_in(folder.path(), &arguments, 0);
+    let (mut feeding, _) = producer.accept().unwrap();
     // A push is dialled once there is something to say.
     feeding.write_all(&pcap(&packets(1, 5, 1_000_000, 100))).unwrap();
+    std::fs::remove_file(&from).unwrap();
     drop((feeding, producer));
-    let refused = |value: &Value| value["away"].as_str().is_some_and(|why| why.contains("refused"));
+    let away = |value: &Value| value["away"].as_str().is_some_and(|why| why.contains("No such file"));
     told(folder.path(), &hub, "both are away", |report| {
-        refused(&report["sources"][0]) && refused(&report["sinks"][0])
+        away(&report["sources"][0]) && away(&report["sinks"][0])
     });
     let output = top_in(folder.path(), &["--once", "--interval", "100ms"]);
     let table = text(&output.stdout);
-    assert_eq!(table.matches("away: cannot connect: Connection refused").count(), 2, "{table}");
+    assert_eq!(table.matches("away: ").count(), 2, "{table}");
 
-    let listen = |port: u16| std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
-    let (_producer, _receiver) = (listen(from), listen(to));
+    let (_producer, _receiver) = (UnixListener::bind(&from).unwrap(), UnixListener::bind(&to).unwrap());
     told(folder.path(), &hub, "both are back", |report| {
         let is_back = |value: &Value| value["away"].is_null();
         is_back(&report["sources"][0]) && report["sources"][0]["open"] == 1 && is_back(&report["sinks"][0])
@@ -148,6 +147,43 @@ fn several_hubs_are_shown_and_one_is_chosen_by_its_number_or_its_socket() {
     assert_eq!(both, expected);
     assert_eq!(of(&[&hubs[1].pid().to_string()]), [hubs[1].pid()]);
     assert_eq!(of(&[socket_of(folder.path(), &hubs[0]).to_str().unwrap()]), [hubs[0].pid()]);
+}
+
+#[test]
+fn listeners_of_the_same_name_have_their_own_clients() {
+    let folder = folder();
+    let listen = ["--listen", "127.0.0.1:0"];
+    let hub = hub_in(folder.path(), &[&["demo"][..], &listen, &listen].concat(), 2);
+    let _clients: Vec<_> = hub.clients.iter().map(|address| connect(*address)).collect();
+    let told = told(folder.path(), &hub, "both are there", |report| report["clients"] == 2);
+    let report = &told["report"];
+    let of = |client: usize| report["subscribers"][client]["sink_number"].as_u64().unwrap();
+    assert_ne!(of(0), of(1));
+    let listeners: Vec<_> = (0..2).map(|at| report["sinks"][at]["number"].as_u64().unwrap()).collect();
+    assert!(listeners.contains(&of(0)) && listeners.contains(&of(1)), "{report}");
+    let output = top_in(folder.path(), &["--once", "--interval", "100ms"]);
+    assert_eq!(
+        text(&output.stdout).matches(" 1 client at 127.0.0.1:").count(),
+        2,
+        "{}",
+        text(&output.stdout)
+    );
+}
+
+#[test]
+fn a_hub_that_does_not_answer_is_told_beside_those_that_do() {
+    let folder = folder();
+    let hubs = [0, 1].map(|_| hub_in(folder.path(), &["demo", "--listen", "127.0.0.1:0"], 1));
+    hubs[0].signal(Signal::STOP);
+    let socket = socket_of(folder.path(), &hubs[0]);
+    let line = format!("{} does not answer: the hub is stopped, or very busy", socket.display());
+    let json = top_in(folder.path(), &["--json"]);
+    let all: Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!((all.as_array().unwrap().len(), &all[0]["pid"]), (1, &hubs[1].pid().into()));
+    assert!(text(&json.stderr).contains(&line), "{}", text(&json.stderr));
+    let once = top_in(folder.path(), &["--once", "--interval", "100ms"]);
+    assert!(text(&once.stdout).contains(&line), "{}", text(&once.stdout));
+    hubs[0].signal(Signal::CONT);
 }
 
 #[test]
@@ -212,17 +248,17 @@ fn who_looks_for_what_is_not_there_is_told_what_to_do() {
     let path = path.to_str().unwrap();
     assert!(said(&[path, "--once"]).contains("none.sock: no hub listens there"));
     // Something listens there that says nothing a hub would say.
-    let listener = std::os::unix::net::UnixListener::bind(path).unwrap();
+    let listener = UnixListener::bind(path).unwrap();
     let deaf = said(&[path, "--once"]);
     assert!(deaf.contains("none.sock does not answer: the hub is stopped, or very busy"), "{deaf}");
     drop(listener);
     std::fs::remove_file(path).unwrap();
-    let listener = std::os::unix::net::UnixListener::bind(path).unwrap();
+    let listener = UnixListener::bind(path).unwrap();
     let other = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
         stream.write_all(b"\x1b[2Jnot JSON").unwrap();
     });
-    assert!(said(&[path, "--once"]).contains("does not answer"));
+    assert!(said(&[path, "--once"]).contains("none.sock: what answers there is no hub"));
     other.join().unwrap();
     let output = top_in(folder.path(), &["--interval", "1ms"]);
     assert_eq!(output.status.code(), Some(2));
@@ -231,7 +267,16 @@ fn who_looks_for_what_is_not_there_is_told_what_to_do() {
 
 #[test]
 fn a_hub_goes_on_where_there_is_no_place_for_its_socket() {
-    let missing = folder().path().join("missing");
+    use std::os::unix::fs::MetadataExt;
+    let open = folder();
+    std::fs::set_permissions(open.path(), PermissionsExt::from_mode(0o777)).unwrap();
+    assert_eq!(std::fs::metadata(open.path()).unwrap().mode() & 0o777, 0o777);
+    let mut hub = hub_in(open.path(), &["demo", "--listen", "127.0.0.1:0"], 1);
+    let warning = hub.wait_for("cannot see this hub");
+    assert!(warning.contains("WARN") && warning.contains("no directory that is ours alone"), "{warning}");
+    assert!(hub.stop().0.success());
+
+    let missing = open.path().join("missing");
     let mut command = pcaphub();
     command
         .args(["demo", "--listen", "127.0.0.1:0", "-v", "--stats", "json"])
@@ -306,7 +351,6 @@ fn on_a_terminal_it_goes_on_until_one_quits_and_leaves_the_terminal_as_it_was() 
     let screen = terminal.wait_for(&address(first));
     assert!(screen.contains("hub 1 of 2") && screen.contains("SINKS AND CLIENTS"), "{screen}");
     assert!(!screen.contains("before"), "{screen}");
-    terminal.wait_for("packets/s");
     terminal.press("Right");
     terminal.wait_for(&address(1 - first));
     terminal.press("?");
@@ -315,7 +359,7 @@ fn on_a_terminal_it_goes_on_until_one_quits_and_leaves_the_terminal_as_it_was() 
     terminal.press("p");
     terminal.wait_for("Paused");
     terminal.press("p");
-    terminal.wait_for("q quit");
+    terminal.wait_for("? help");
     hubs[1 - first].signal(Signal::STOP);
     terminal.wait_for("It has not answered for");
     hubs[1 - first].signal(Signal::CONT);
@@ -347,4 +391,20 @@ fn a_signal_gives_the_terminal_back_too() {
     rustix::process::kill_process(rustix::process::Pid::from_raw(child).unwrap(), Signal::TERM).unwrap();
     let screen = terminal.wait_for("after: 1");
     assert!(screen.starts_with("after: 1"), "{screen}");
+}
+
+#[test]
+fn a_terminal_that_cannot_draw_gets_a_table_once() {
+    if !has("tmux") {
+        return;
+    }
+    let folder = folder();
+    let hub = hub_in(folder.path(), &["demo", "--listen", "127.0.0.1:0"], 1);
+    let line = format!(
+        "TERM=dumb RUNTIME_DIRECTORY='{}' '{}' top --interval 100ms; echo \"after: $?\"; read nothing",
+        folder.path().display(),
+        env!("CARGO_BIN_EXE_pcaphub")
+    );
+    let screen = Terminal::new(&line).wait_for("after: 0");
+    assert!(screen.starts_with(&format!("pcaphub demo, process {}, ", hub.pid())), "{screen}");
 }

@@ -80,6 +80,7 @@ impl Roster {
                                 Subscriber::join_group(ring, spec.name.clone(), Start::Next, number)
                             });
                             self.waiting.push(Waiting { before, index, reserved });
+                            self.books.add_sink(number, spec.name.to_string(), Vec::new());
                             self.not_yet(number, feed)
                         }
                     }
@@ -253,6 +254,7 @@ impl Roster {
                 Ok(sink) => self.start_sink(number, &spec, sink, feed, reserved),
                 Err(error) => {
                     self.site.events.emit(Event::SinkFailed { why: &error });
+                    self.books.fail_sink(number, error.to_string());
                     continue;
                 }
             };

@@ -10,7 +10,6 @@ use pcaphub_core::feed::Ending;
 use super::{Context, Opening, Sink, SinkError, record};
 use crate::codec::{self, Finish};
 use crate::endpoint::Scheme;
-use crate::event::Event;
 use crate::opener::Opener;
 use crate::pen::Left;
 use crate::plan::SinkSpec;
@@ -90,16 +89,9 @@ impl Sink for Writing {
                         (false, true) => WhenFull::Wait,
                         (false, false) => WhenFull::Forfeit,
                     };
-                    let (events, sink) = (&context.events, &self.name);
-                    to_writer(
-                        &mut pen,
-                        &mut Single(self.writer.as_mut()),
-                        when_full,
-                        &mut |full| match full {
-                            Some(why) => events.emit(Event::SinkFull { sink, why }),
-                            None => events.emit(Event::SinkHasRoom { sink }),
-                        },
-                    )
+                    to_writer(&mut pen, &mut Single(self.writer.as_mut()), when_full, &mut |full| {
+                        context.full(&self.name, full)
+                    })
                 }
             };
             let finished = self.writer.finish();

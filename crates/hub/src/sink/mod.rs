@@ -25,7 +25,7 @@ use crate::clients::Clients;
 use crate::clock::Clock;
 use crate::controls::Controls;
 use crate::endpoint::{Endpoint, Scheme};
-use crate::event::Events;
+use crate::event::{Event, Events};
 use crate::gate::Gate;
 use crate::limits::Limits;
 use crate::opener::Opener;
@@ -112,6 +112,20 @@ impl Context {
     /// It is away, and will be tried again.
     pub fn away(&self, why: &str) {
         self.books.set_sink_away(self.group, Some(why.to_owned()));
+    }
+
+    /// There is no room where it writes, or there is again.
+    pub fn full(&self, sink: &str, full: Option<&io::Error>) {
+        match full {
+            Some(why) => {
+                self.away(&why.to_string());
+                self.events.emit(Event::SinkFull { sink, why });
+            }
+            None => {
+                self.back();
+                self.events.emit(Event::SinkHasRoom { sink });
+            }
+        }
     }
 
     /// It is there again.

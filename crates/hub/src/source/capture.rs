@@ -105,8 +105,7 @@ impl PacketReader for Capture {
         }
         self.state.busy |= captured.batch.packets.len() >= BUSY && !self.state.prompt;
         if self.state.down && !captured.batch.is_empty() {
-            self.state.down = false;
-            self.events.emit(Event::InterfaceUp { source: &self.name });
+            self.came_up();
         }
         if id.is_none() {
             captured.dropped.add(DropReason::InterfaceLimit, captured.batch.packets.len() as u64);
@@ -116,6 +115,10 @@ impl PacketReader for Capture {
             captured.dropped.merge(&self.lost()?);
         }
         Ok(Some(captured))
+    }
+
+    fn is_down(&self) -> bool {
+        self.state.down
     }
 }
 
@@ -139,14 +142,25 @@ impl Capture {
         if let Some((name, index)) = &self.device {
             // What came back is captured by a socket that is bound anew, even if its index is the same.
             let unbound = self.ring.socket().bound_to()? != index.cast_signed();
-            if unbound || Device::find(name)?.is_none_or(|device| device.index != *index) {
+            let device = Device::find(name)?.filter(|device| device.index == *index);
+            let Some(device) = device.filter(|_| !unbound) else {
                 return Err(io::Error::other("the interface is gone"));
+            };
+            if device.up && self.state.down {
+                // Nothing has come yet, and it could.
+                self.came_up();
+                return Ok(());
             }
         }
         if !std::mem::replace(&mut self.state.down, true) {
             self.events.emit(Event::InterfaceDown { source: &self.name });
         }
         Ok(())
+    }
+
+    fn came_up(&mut self) {
+        self.state.down = false;
+        self.events.emit(Event::InterfaceUp { source: &self.name });
     }
 
     /// What is in the ring, up to a buffer of the pool's.

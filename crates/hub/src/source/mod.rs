@@ -76,6 +76,9 @@ pub trait PacketReader: Send {
     /// # Errors
     /// The interface is gone, or of the system.
     fn read(&mut self, interfaces: &mut Interfaces, last: bool) -> io::Result<Option<Captured>>;
+
+    /// Whether nothing can come now, because the interface is down.
+    fn is_down(&self) -> bool;
 }
 
 /// One stream of a source.

@@ -97,10 +97,7 @@ impl Recorder {
         let keeper = Keeper::start(self.shelf.clone()).map_err(|error| failed(&error))?;
         let mut tape = Tape { shelf: self.shelf.clone(), keeper, linktype: None, part: None, files: 0 };
         let when_full = if context.alone { WhenFull::Wait } else { WhenFull::Forfeit };
-        let on_full = &mut |full: Option<&io::Error>| match full {
-            Some(why) => context.events.emit(Event::SinkFull { sink: &sink, why }),
-            None => context.events.emit(Event::SinkHasRoom { sink: &sink }),
-        };
+        let on_full = &mut |full: Option<&io::Error>| context.full(&sink, full);
         let left = match (&replay, pen) {
             (Some(replay), _) => replay.pipe_to(&sink, &mut tape, when_full, on_full),
             (None, None) => Left::Feed(Ending::Ended),

@@ -1,13 +1,16 @@
 //! The hub's books: what each source decoded and each subscriber got, of one moment, and closed.
 
-use std::borrow::Cow;
+mod report;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pcaphub_core::feed::{Ring, SubscriberSnapshot};
 use pcaphub_core::stats::{AnomalyCounts, DropCounts};
-use serde::{Deserialize, Serialize};
+
+use self::report::named;
+pub use self::report::{ByName, Report, SinkReport, SourceReport, SubscriberReport, sum};
 
 /// Counts of one source: decoded = forwarded + filtered + dropped + held.
 #[derive(Debug, Clone, Default)]
@@ -83,6 +86,18 @@ struct SinkState {
     listening: Vec<SocketAddr>,
     away: Option<String>,
     failed: Option<String>,
+}
+
+impl SinkState {
+    fn report(&self, number: u64) -> SinkReport {
+        SinkReport {
+            name: self.name.clone(),
+            number,
+            listening: self.listening.iter().map(SocketAddr::to_string).collect(),
+            away: self.away.clone(),
+            failed: self.failed.clone(),
+        }
+    }
 }
 
 /// A stream that is being read, until dropped.
@@ -234,9 +249,11 @@ impl Books {
     /// Everything, of one moment.
     pub fn report(&self) -> Report {
         let shared = self.lock();
+        let removed = shared.removed.iter();
+        let removed = removed.map(|counts| SourceReport { removed: true, ..SourceReport::from(counts) });
         let mut report = Report {
-            sources: shared.sources.values().chain(&shared.removed).map(SourceReport::from).collect(),
-            sinks: shared.sinks.values().map(SinkReport::from).collect(),
+            sources: shared.sources.values().map(SourceReport::from).chain(removed).collect(),
+            sinks: shared.sinks.iter().map(|(number, sink)| sink.report(*number)).collect(),
             subscribers: Vec::new(),
             departed: SubscriberReport::default(),
             clients: 0,
@@ -258,6 +275,7 @@ impl Books {
         report.departed = SubscriberReport {
             name: "departed".into(),
             sink: None,
+            sink_number: 0,
             offered: departed.offered,
             delivered: departed.delivered,
             delivered_octets: departed.octets,
@@ -286,170 +304,5 @@ impl Departed {
         self.delivered += other.delivered;
         self.octets += other.octets;
         self.dropped.merge(&other.dropped);
-    }
-}
-
-/// All counts of a hub at one moment; `--stats json` prints it. What a newer or older pcaphub wrote can be
-/// read, too: what it does not say is zero, empty or `None`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Report {
-    /// One per source, in the order given; one more, `removed`, for all that were taken away while the hub ran.
-    pub sources: Vec<SourceReport>,
-    /// One per sink, in the order in which they began.
-    pub sinks: Vec<SinkReport>,
-    /// One per subscriber that is there.
-    pub subscribers: Vec<SubscriberReport>,
-    /// All that have left, summed.
-    pub departed: SubscriberReport,
-    /// Subscribers that are there.
-    pub clients: u64,
-    /// Subscribers that ever were.
-    pub joined: u64,
-    /// Packets that left the merge before their hold was over.
-    pub released_early: u64,
-}
-
-/// Counts by the names of their reasons or kinds; those of zero are left out.
-pub type ByName = BTreeMap<Cow<'static, str>, u64>;
-
-/// A sink, whose counts are those of its subscribers.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct SinkReport {
-    /// Its name.
-    pub name: String,
-    /// The addresses where it listens, as `ADDRESS:PORT`; empty where it does not.
-    pub listening: Vec<String>,
-    /// Why it is away, while it is and will be tried again.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub away: Option<String>,
-    /// Why it ended, if it ended in error.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub failed: Option<String>,
-}
-
-/// A source's counts: decoded = forwarded + filtered + held + the sum of dropped.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(default)]
-#[allow(missing_docs, reason = "the fields of SourceCounts")]
-pub struct SourceReport {
-    pub name: String,
-    pub decoded: u64,
-    pub forwarded: u64,
-    pub filtered: u64,
-    pub held: u64,
-    pub octets: u64,
-    pub opened: u64,
-    pub open: u64,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub producers: Vec<String>,
-    pub ended: bool,
-    pub dropped: ByName,
-    pub anomalies: ByName,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub away: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub failed: Option<String>,
-}
-
-/// A subscriber's counts: offered = delivered + queued + the sum of dropped.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(default)]
-#[allow(missing_docs, reason = "the fields of SubscriberSnapshot")]
-pub struct SubscriberReport {
-    pub name: String,
-    /// The name of its sink; a client's is the listener.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub sink: Option<String>,
-    pub offered: u64,
-    pub delivered: u64,
-    pub delivered_octets: u64,
-    pub queued: u64,
-    pub dropped: ByName,
-}
-
-fn named(dropped: &DropCounts) -> ByName {
-    dropped.nonzero().map(|(reason, n)| (reason.name().into(), n)).collect()
-}
-
-impl From<&SourceCounts> for SourceReport {
-    fn from(counts: &SourceCounts) -> Self {
-        SourceReport {
-            name: counts.name.clone(),
-            decoded: counts.decoded,
-            forwarded: counts.forwarded,
-            filtered: counts.filtered,
-            held: counts.held,
-            octets: counts.octets,
-            opened: counts.opened,
-            open: counts.open,
-            producers: counts.producers.values().cloned().collect(),
-            ended: counts.ended,
-            away: counts.away.clone(),
-            dropped: named(&counts.dropped),
-            anomalies: counts.anomalies.nonzero().map(|(kind, n)| (kind.name().into(), n)).collect(),
-            failed: counts.failed.clone(),
-        }
-    }
-}
-
-impl From<&SinkState> for SinkReport {
-    fn from(state: &SinkState) -> Self {
-        SinkReport {
-            name: state.name.clone(),
-            listening: state.listening.iter().map(SocketAddr::to_string).collect(),
-            away: state.away.clone(),
-            failed: state.failed.clone(),
-        }
-    }
-}
-
-impl From<&SubscriberSnapshot> for SubscriberReport {
-    fn from(snapshot: &SubscriberSnapshot) -> Self {
-        SubscriberReport {
-            name: snapshot.name.to_string(),
-            sink: None,
-            offered: snapshot.offered,
-            delivered: snapshot.delivered,
-            delivered_octets: snapshot.delivered_octets,
-            queued: snapshot.queued,
-            dropped: named(&snapshot.dropped),
-        }
-    }
-}
-
-impl Report {
-    /// Whether both laws hold: nothing is unaccounted for.
-    pub fn closes(&self) -> bool {
-        let sum = |dropped: &ByName| dropped.values().sum::<u64>();
-        let source = |s: &SourceReport| s.decoded == s.forwarded + s.filtered + s.held + sum(&s.dropped);
-        let subscriber = |s: &SubscriberReport| s.offered == s.delivered + s.queued + sum(&s.dropped);
-        self.sources.iter().all(source)
-            && self.subscribers.iter().all(subscriber)
-            && subscriber(&self.departed)
-    }
-
-    /// Packets decoded from all sources.
-    pub fn decoded(&self) -> u64 {
-        self.sources.iter().map(|source| source.decoded).sum()
-    }
-
-    /// Packets delivered to all subscribers that are or were there.
-    pub fn delivered(&self) -> u64 {
-        self.subscribers.iter().map(|s| s.delivered).sum::<u64>() + self.departed.delivered
-    }
-
-    /// Packets lost, by reason, of all sources and subscribers.
-    pub fn dropped(&self) -> ByName {
-        let mut all = ByName::new();
-        let sources = self.sources.iter().map(|s| &s.dropped);
-        let subscribers = self.subscribers.iter().map(|s| &s.dropped);
-        for dropped in sources.chain(subscribers).chain([&self.departed.dropped]) {
-            for (reason, n) in dropped {
-                *all.entry(reason.clone()).or_default() += n;
-            }
-        }
-        all
     }
 }
