@@ -77,11 +77,19 @@ fn on_a_full_disk_the_file_stays_valid_clients_go_on_and_it_resumes_with_room() 
         read_exact(&mut client, first.len())
     });
     hub.wait_for("No space left on device");
+    let mut away = |what: &str, holds: fn(&str) -> bool| {
+        wait_until(what, || {
+            let counts = hub.counts();
+            let mut sinks = counts["sinks"].as_array().unwrap().iter();
+            holds(sinks.find_map(|sink| sink["away"].as_str()).unwrap_or("there"))
+        });
+    };
+    away("the counts tell why it is away", |why| why.contains("No space left on device"));
     let full = read(&mount.join("out.pcap"));
     let (kept, at_boundary) = whole(&full);
     assert!(at_boundary && kept > 0, "{kept} packets; at a record's boundary: {at_boundary}");
     std::fs::remove_file(mount.join("ballast")).unwrap();
-    hub.wait_for("there is room again");
+    away("they tell that it is there again", |why| why == "there");
     let begun = Instant::now();
     got.extend(std::thread::scope(|scope| {
         // As much as the room that was made takes.

@@ -105,7 +105,12 @@ fn that_an_interface_is_down_from_the_beginning_is_told_once() {
     let Some(network) = network() else { return };
     network.b.shell("ip link set vb down");
     let (mut hub, _client, _) = capturing(&network, &["-i", "vb"]);
+    let mut away = |what: &str, why: serde_json::Value| {
+        wait_until(what, || hub.counts()["sources"][0]["away"] == why);
+    };
+    away("the counts tell that it is down", "the interface is down".into());
     network.b.shell("ip link set vb up");
+    away("they tell that it is up, also before packets come", serde_json::Value::Null);
     wait_until("packets come", || {
         network.a.shell("ip neigh replace 10.99.0.2 lladdr 02:00:00:00:00:0b dev va nud permanent");
         network.a.send("10.99.0.2:9", 1);
@@ -113,7 +118,7 @@ fn that_an_interface_is_down_from_the_beginning_is_told_once() {
     });
     hub.signal(rustix::process::Signal::INT);
     assert!(hub.ended().0.success());
-    let told = hub.said().iter().filter(|line| line.contains("the interface is down")).count();
+    let told = hub.said().iter().filter(|line| line.contains("packets come when it is up")).count();
     assert_eq!(told, 1, "{:?}", hub.said());
 }
 

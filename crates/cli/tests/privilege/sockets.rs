@@ -96,3 +96,61 @@ fn root_looks_at_the_hubs_of_others_and_others_at_their_own_alone() {
     assert_eq!(refused.status.code(), Some(1), "{}", said(&refused));
     assert!(said(&refused).contains("no hub of yours is process"), "{}", said(&refused));
 }
+
+#[test]
+fn who_was_in_a_hubs_place_first_is_told_of_on_both_sides() {
+    if !may_capture() || !has("setpriv") {
+        return;
+    }
+    // Nobody has this number.
+    let (user, place) = ("64999", "/tmp/pcaphub-64999");
+    let _ = std::fs::remove_dir_all(place);
+    std::fs::create_dir(place).unwrap();
+    std::os::unix::fs::chown(place, Some(64998), Some(64998)).unwrap();
+    let mut command = Command::new("setpriv");
+    command.args([&format!("--reuid={user}"), &format!("--regid={user}"), "--clear-groups"]);
+    command.args([env!("CARGO_BIN_EXE_pcaphub"), "demo", "--listen", "127.0.0.1:0", "--stats", "json"]);
+    command.env_remove("XDG_RUNTIME_DIR");
+    let mut hub = Hub::spawn(command, 1);
+    let warning = hub.wait_for("cannot see this hub");
+    assert!(warning.contains("WARN") && warning.contains(place), "{warning}");
+    let refused = said(&top(user, &hub));
+    assert!(refused.contains("/tmp/pcaphub-64999 is somebody else's"), "{refused}");
+    std::fs::remove_dir_all(place).unwrap();
+    assert!(hub.stop().0.success());
+}
+
+#[test]
+fn nobody_can_hide_the_hubs_of_others_from_root() {
+    if !may_capture() || !has("setpriv") {
+        return;
+    }
+    // Somebody with a name in everybody's directory for each hub that there could be.
+    let by = |user: u32, name: &str| {
+        let path = format!("/tmp/pcaphub-{name}");
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir(&path).unwrap();
+        std::os::unix::fs::chown(&path, Some(user), Some(user)).unwrap();
+        path
+    };
+    let mut made: Vec<String> = (0..300).map(|n| by(64997, &format!("0{n}-x"))).collect();
+    made.push(by(64997, "64997"));
+    let folder = made.last().unwrap().clone();
+    let silent: Vec<_> = (1..300)
+        .map(|n| {
+            let path = format!("{folder}/{n}.sock");
+            let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+            std::os::unix::fs::chown(&path, Some(64997), Some(64997)).unwrap();
+            listener
+        })
+        .collect();
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups", env!("CARGO_BIN_EXE_pcaphub")]);
+    command.args(["demo", "--listen", "127.0.0.1:0", "--stats", "json"]);
+    let hub = Hub::spawn(command, 1);
+    let shown = said(&pcaphub().args(["top", "--once", "--interval", "100ms"]).output().unwrap());
+    drop(silent);
+    made.iter().for_each(|path| std::fs::remove_dir_all(path).unwrap());
+    assert!(shown.contains(&format!("pcaphub demo, process {}, of user 65534, ", hub.pid())), "{shown}");
+    assert!(shown.matches("/tmp/pcaphub-64997/").count() <= 4, "{shown}");
+}

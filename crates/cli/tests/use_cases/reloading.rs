@@ -447,6 +447,32 @@ fn a_sink_that_has_all_that_it_was_to_have_stays_as_it_is() {
 }
 
 #[test]
+fn a_sink_whose_new_form_cannot_be_opened_is_told_to_have_failed() {
+    let folder = folder();
+    let recordings = folder.path().join("rec");
+    let base = "[[source]]\nendpoint = \"demo:\"\n".to_owned() + &listener("");
+    let record = |format: &str| {
+        format!("{base}[[sink]]\nendpoint = \"{}/\"\nformat = \"{format}\"\n", recordings.display())
+    };
+    let mut site = Site::new(folder, &record("pcap"), 1);
+    wait_until("both are there", || site.hub.counts()["sinks"].as_array().unwrap().len() == 2);
+    let failed = |site: &mut Site| {
+        let counts = site.hub.counts();
+        let sinks = counts["sinks"].as_array().unwrap();
+        assert_eq!(sinks.len(), 2, "{counts}");
+        let its = sinks.iter().find(|sink| sink["name"].as_str().unwrap().ends_with("rec/"));
+        its.unwrap()["failed"].as_str().map(str::to_owned)
+    };
+    assert_eq!(failed(&mut site), None);
+    std::fs::rename(&recordings, recordings.with_extension("old")).unwrap();
+    std::fs::write(&recordings, "in its place").unwrap();
+    site.write(&record("pcapng"));
+    wait_until("it has failed", || failed(&mut site).is_some_and(|why| why.contains("Not a directory")));
+    site.change(&base);
+    wait_until("it is gone", || site.hub.counts()["sinks"].as_array().unwrap().len() == 1);
+}
+
+#[test]
 fn what_is_taken_away_takes_nothing_any_more() {
     let base = "[[source]]\nendpoint = \"demo:\"\n".to_owned() + &listener("");
     let more = format!("{base}[[sink]]\nendpoint = \"null:\"\nname = \"gone\"\n");
