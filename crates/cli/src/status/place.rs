@@ -141,6 +141,9 @@ pub(crate) struct Found {
     pub(crate) owner: u32,
     /// The process that it is called after; 0 where it is called otherwise.
     pub(crate) pid: u32,
+    /// Whether its user can have a socket for it only because root allowed it: its directory is one of root's
+    /// making, as those of services are.
+    pub(crate) by_root: bool,
 }
 
 impl Found {
@@ -150,12 +153,13 @@ impl Found {
     /// There is none.
     pub(crate) fn named(path: &Path) -> io::Result<Self> {
         let (socket, owner) = (path.to_path_buf(), std::fs::metadata(path)?.uid());
-        Ok(Found { socket, owner, pid: path.file_name().and_then(process).unwrap_or(0) })
+        let by_root = path.parent().is_some_and(is_by_root);
+        Ok(Found { socket, owner, pid: path.file_name().and_then(process).unwrap_or(0), by_root })
     }
 
-    /// Whether it is neither of who looks nor root's.
+    /// Whether it is somebody's of whom nothing is known.
     pub(crate) fn is_anothers(&self) -> bool {
-        self.owner != geteuid().as_raw() && self.owner != 0
+        self.owner != geteuid().as_raw() && self.owner != 0 && !self.by_root
     }
 }
 
@@ -168,9 +172,17 @@ pub(crate) struct Seen {
     pub(crate) closed: Vec<PathBuf>,
     /// Where sockets of this user would be, if it were not somebody else's.
     pub(crate) taken: Vec<PathBuf>,
+    /// How many more there seem to be, of others, than are looked at.
+    pub(crate) more: usize,
 }
 
-/// Hubs of one other user that root looks at, and of all others: nobody can hide those of somebody else.
+/// Whether only root makes directories there.
+fn is_by_root(directory: &Path) -> bool {
+    directory.parent() == Some(Path::new(ROOTS))
+}
+
+/// Hubs of one other user that root looks at, and of all others: nobody can hide those of somebody else. The
+/// first of each user come first, users by their numbers: those that an ordinary user may take on are high.
 const OF_ANOTHER: usize = 4;
 const OF_OTHERS: usize = 64;
 
@@ -195,18 +207,34 @@ pub(crate) fn find() -> Seen {
             }
         };
         let its = sockets.into_iter().filter(|(_, _, metadata)| metadata.uid() == owner);
-        let its = its.map(|(socket, pid, _)| Found { socket, owner, pid });
-        match is_ours {
+        let by_root = is_by_root(&directory);
+        let its = its.map(|(socket, pid, _)| Found { socket, owner, pid, by_root });
+        match is_ours || by_root {
             true => seen.hubs.extend(its),
-            false => {
-                let had = others.iter().filter(|found| found.owner == owner).count();
-                others.extend(its.take(OF_ANOTHER.saturating_sub(had)));
-            }
+            false => others.extend(its),
         }
     }
-    others.truncate(OF_OTHERS);
-    seen.hubs.extend(others);
+    let (chosen, more) = chosen(others);
+    seen.hubs.extend(chosen);
+    seen.more = more;
     seen
+}
+
+/// Those of others that are looked at, and how many are not.
+fn chosen(others: Vec<Found>) -> (Vec<Found>, usize) {
+    let all = others.len();
+    let mut had = std::collections::HashMap::new();
+    let mut ranked: Vec<(usize, Found)> = Vec::new();
+    for found in others {
+        let rank = had.entry(found.owner).or_insert(0);
+        *rank += 1;
+        ranked.push((*rank, found));
+    }
+    ranked.retain(|(rank, _)| *rank <= OF_ANOTHER);
+    ranked.sort_by_key(|(rank, found)| (*rank, found.owner));
+    ranked.truncate(OF_OTHERS);
+    let more = all - ranked.len();
+    (ranked.into_iter().map(|(_, found)| found).collect(), more)
 }
 
 /// Every directory where hubs may be, each once: those of this user, of services, and for root of all users.
@@ -219,16 +247,26 @@ fn directories() -> Vec<PathBuf> {
     all.extend(children(Path::new(ROOTS), is_ours));
     all.extend(session().iter().flat_map(|session| children(session, is_ours)));
     if geteuid().is_root() {
-        // Nobody can have a directory there that is called after somebody else's number, and is his own.
+        // Nobody can have a directory there that is called after somebody else's number, and is his own. Nor
+        // can he hide that of somebody else who runs something, however much he puts there.
+        let named = |user: u32| Path::new(EVERYBODYS).join(format!("{PREFIX}-{user}"));
         let of_its_owner = |name: &str| name.strip_prefix(PREFIX).is_some_and(|rest| rest.starts_with('-'));
-        let named = children(Path::new(EVERYBODYS), of_its_owner);
-        all.extend(named.into_iter().filter(|path| is_called_after_its_owner(path)));
+        let others = users().into_iter().map(named).chain(children(Path::new(EVERYBODYS), of_its_owner));
+        all.extend(others.filter(|path| is_called_after_its_owner(path)));
         let sessions = children(&Path::new(ROOTS).join("user"), |name| name.parse::<u32>().is_ok());
         all.extend(sessions.iter().flat_map(|session| children(session, is_ours)));
     }
     let mut seen = std::collections::HashSet::new();
     all.retain(|path| seen.insert(path.clone()));
     all
+}
+
+/// The users that run something, where the system tells.
+fn users() -> std::collections::BTreeSet<u32> {
+    let Ok(processes) = std::fs::read_dir("/proc") else { return Default::default() };
+    let is_process = |name: &OsStr| name.to_str().is_some_and(|name| name.parse::<u32>().is_ok());
+    let processes = processes.flatten().filter(|entry| is_process(&entry.file_name()));
+    processes.filter_map(|entry| entry.metadata().ok()).map(|found| found.uid()).collect()
 }
 
 fn is_called_after_its_owner(path: &Path) -> bool {
@@ -306,6 +344,25 @@ mod tests {
         }
         sweep(folder.path());
         assert!(path.exists());
+    }
+
+    #[test]
+    fn of_many_hubs_each_user_has_some_that_are_looked_at() {
+        let of = |owner: u32, pid: u32| Found {
+            socket: format!("/x/{owner}/{pid}.sock").into(),
+            owner,
+            pid,
+            by_root: false,
+        };
+        let many = (0..100).flat_map(|user| (1..=4).map(move |pid| (100_000 + user, pid)));
+        let mut others: Vec<Found> = many.map(|(owner, pid)| of(owner, pid)).collect();
+        others.extend((1..=9).map(|pid| of(1_000, pid)));
+        let (chosen, more) = chosen(others);
+        assert_eq!((chosen.len(), more), (OF_OTHERS, 409 - OF_OTHERS));
+        assert_eq!(chosen[0], of(1_000, 1));
+        assert!(chosen[1..].iter().all(|found| found.owner >= 100_000 && found.pid == 1));
+        let (chosen, more) = super::chosen((1..=9).map(|pid| of(1_000, pid)).collect());
+        assert_eq!((chosen.len(), more), (OF_ANOTHER, 5));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::status::{Found, Status};
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Octets of an answer that are read: 50,000 clients have no more.
 const LONGEST: u64 = 16 << 20;
-/// The same of somebody else's, who may want to use up our memory: 1,000 clients have no more.
+/// The same of somebody else's, who may want to use up our memory: some hundred clients have no more.
 const LONGEST_OF_ANOTHER: u64 = 256 << 10;
 
 /// What came of asking.
@@ -24,6 +24,8 @@ pub(super) enum Answer {
     Silent,
     /// What answers is no hub.
     Foreign,
+    /// It has more to tell than is read.
+    TooMuch,
     /// Nobody is there.
     Gone,
     /// This user may not ask.
@@ -48,7 +50,8 @@ pub(super) async fn ask_all(hubs: Vec<Found>) -> Answers {
 }
 
 async fn ask(found: &Found) -> Answer {
-    let (octets, pid) = match tokio::time::timeout(PATIENCE, answer(found)).await {
+    let most = if found.is_anothers() { LONGEST_OF_ANOTHER } else { LONGEST };
+    let (octets, pid) = match tokio::time::timeout(PATIENCE, answer(found, most)).await {
         Ok(Ok(answer)) => answer,
         Ok(Err(error)) => {
             return match error.kind() {
@@ -59,6 +62,9 @@ async fn ask(found: &Found) -> Answer {
         }
         Err(_) => return Answer::Silent,
     };
+    if octets.len() as u64 > most {
+        return Answer::TooMuch;
+    }
     let read =
         move || serde_json::from_slice::<Box<Status>>(&octets).ok().filter(|told| !told.version.is_empty());
     // On a thread of its own: keys are heeded meanwhile.
@@ -71,7 +77,7 @@ async fn ask(found: &Found) -> Answer {
 }
 
 /// All that is told, and by which process, if that can be known.
-async fn answer(found: &Found) -> io::Result<(Vec<u8>, Option<u32>)> {
+async fn answer(found: &Found, most: u64) -> io::Result<(Vec<u8>, Option<u32>)> {
     let stream = UnixStream::connect(&found.socket).await?;
     let peer = stream.peer_cred()?;
     if peer.uid() != found.owner {
@@ -79,9 +85,8 @@ async fn answer(found: &Found) -> io::Result<(Vec<u8>, Option<u32>)> {
     }
     // 0 where it is of another PID namespace.
     let pid = peer.pid().and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0);
-    let most = if found.is_anothers() { LONGEST_OF_ANOTHER } else { LONGEST };
     let mut octets = Vec::new();
-    stream.take(most).read_to_end(&mut octets).await?;
+    stream.take(most + 1).read_to_end(&mut octets).await?;
     Ok((octets, pid))
 }
 
@@ -102,7 +107,7 @@ mod tests {
             let (mut stream, _) = listener.accept().unwrap();
             (0..times).find(|_| stream.write_all(&said).is_err());
         });
-        let answer = ask(&Found { socket, owner, pid: 7 }).await;
+        let answer = ask(&Found { socket, owner, pid: 7, by_root: false }).await;
         telling.join().unwrap();
         answer
     }
@@ -135,7 +140,7 @@ mod tests {
     fn an_answer_without_an_end_is_not_read_to_the_end() {
         let me = rustix::process::geteuid().as_raw();
         let answer = runtime().block_on(told(&[b' '; 1 << 20], 64, me));
-        assert!(matches!(answer, Answer::Foreign | Answer::Silent), "{answer:?}");
+        assert!(matches!(answer, Answer::TooMuch | Answer::Silent), "{answer:?}");
     }
 
     #[test]

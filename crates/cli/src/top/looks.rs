@@ -93,6 +93,8 @@ impl<'a> Looks<'a> {
         let mut rest: Vec<(u64, Vec<Row>)> = clients.into_iter().collect();
         rest.sort_by_key(|(sink, _)| *sink);
         rows.extend(rest.into_iter().flat_map(|(_, rows)| rows));
+        let departed = &self.now.report.departed;
+        rows.extend((departed.offered > 0).then(|| Row::of_departed(departed)));
         rows
     }
 
@@ -161,6 +163,7 @@ pub(super) mod tests {
         let listener = SinkReport {
             name: "tls-listen://0.0.0.0:0".into(),
             number: 1,
+            listener: true,
             listening: vec!["0.0.0.0:57012".into()],
             ..SinkReport::default()
         };
@@ -338,10 +341,33 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn what_those_lost_who_have_left_has_a_row() {
+        let mut now = status(1.0, 10);
+        now.report.departed.offered = 9;
+        now.report.departed.dropped.insert("closed".into(), 9);
+        let row = Looks::new(&now, None).sinks(Sort::Age).pop().unwrap();
+        assert_eq!((row.name.as_str(), row.lost, row.note.as_str()), ("departed", 9, "9 closed"));
+    }
+
+    #[test]
+    fn a_sink_says_that_it_waits_or_ends() {
+        let mut now = status(1.0, 10);
+        now.report.sinks[1].away = None;
+        let note = |now: &Status| Looks::new(now, None).sinks(Sort::Age)[3].note.clone();
+        assert_eq!(note(&now), "");
+        now.report.sinks[1].waiting = true;
+        assert_eq!(note(&now), "waiting");
+        now.report.subscribers.pop();
+        assert_eq!(note(&now), "waiting", "and it is no listener without clients");
+        now.report.sinks[1].leaving = true;
+        assert_eq!(note(&now), "ending");
+    }
+
+    #[test]
     fn listeners_of_the_same_name_have_their_own_clients() {
         let mut now = status(1.0, 10);
         now.report.sinks[1].name = now.report.sinks[0].name.clone();
-        now.report.sinks[1].away = None;
+        (now.report.sinks[1].away, now.report.sinks[1].listener) = (None, true);
         let rows = Looks::new(&now, None).sinks(Sort::Age);
         let notes: Vec<&str> =
             rows.iter().filter(|row| row.kind == Kind::Sink).map(|row| row.note.as_str()).collect();

@@ -146,14 +146,13 @@ pub(crate) fn run(ask: &Ask) -> anyhow::Result<ExitCode> {
         }
         match ask.form {
             Form::Json => {
-                for (found, _) in first.iter().filter(|(_, answer)| matches!(answer, Answer::Silent)) {
-                    eprintln!("pcaphub: {}", silent(found));
-                }
+                tell_of_others(&first, ask.hub.is_none());
                 print(&json(first)?)
             }
             Form::Text => {
                 tokio::time::sleep(ask.interval).await;
                 let second = asked(ask.hub.as_ref()).await;
+                tell_of_others(&second, ask.hub.is_none());
                 print(&plain::text(&first, &second))
             }
             Form::Screen => look(ask, first).await,
@@ -179,17 +178,8 @@ async fn asked(hub: Option<&Which>) -> Answers {
 
 /// Why there is nothing to show, and what to do.
 fn nobody(hub: Option<&Which>, answers: &Answers, seen: &Seen) -> String {
-    let one = |wanted: fn(&Answer) -> bool| {
-        answers.iter().find(|(_, answer)| wanted(answer)).map(|(found, _)| found)
-    };
-    if let Some(found) = one(|answer| matches!(answer, Answer::Silent)) {
-        return silent(found);
-    }
-    if let Some(found) = one(|answer| matches!(answer, Answer::Denied)) {
-        return format!("{} is another user's: try sudo pcaphub top", shown(&found.socket));
-    }
-    if let Some(found) = one(|answer| matches!(answer, Answer::Foreign)) {
-        return format!("{}: what answers there is no hub", shown(&found.socket));
+    if let Some(fault) = answers.iter().find_map(|(found, answer)| fault(found, answer)) {
+        return fault;
     }
     let elsewhere = match (seen.taken.first(), seen.closed.is_empty()) {
         (Some(taken), _) => format!(
@@ -207,6 +197,36 @@ fn nobody(hub: Option<&Which>, answers: &Answers, seen: &Seen) -> String {
             format!("no hub of yours is process {pid}; `pcaphub top` shows which there are{elsewhere}")
         }
         None => format!("no hub of yours is running; `pcaphub demo` starts one to try{elsewhere}"),
+    }
+}
+
+/// What is wrong with a hub that is there and cannot be shown.
+fn fault(found: &Found, answer: &Answer) -> Option<String> {
+    let socket = shown(&found.socket);
+    match answer {
+        Answer::Silent => Some(silent(found)),
+        Answer::Denied => Some(format!("{socket} is another user's: try sudo pcaphub top")),
+        Answer::Foreign => Some(format!("{socket}: what answers there is no hub")),
+        Answer::TooMuch => Some(format!(
+            "{socket}: it has more to tell than is read of another user: look at it as user {}",
+            found.owner
+        )),
+        Answer::Status(_) | Answer::Gone => None,
+    }
+}
+
+/// Says what is not among what is printed, and why.
+fn tell_of_others(answers: &Answers, all: bool) {
+    for (found, answer) in answers {
+        if let Some(fault) = fault(found, answer) {
+            eprintln!("pcaphub: {fault}");
+        }
+    }
+    let more = if all { status::find().more } else { 0 };
+    if more > 0 {
+        eprintln!(
+            "pcaphub: {more} more of other users are not shown: `pcaphub top` as each of them shows its own"
+        );
     }
 }
 
@@ -358,7 +378,9 @@ mod tests {
         assert!(nobody(None, &Vec::new(), &closed).ends_with("or of the service: sudo pcaphub top"));
         let taken = Seen { taken: vec!["/tmp/pcaphub-7".into()], ..Seen::default() };
         assert!(nobody(None, &Vec::new(), &taken).contains("/tmp/pcaphub-7 is somebody else's"));
-        let of = |answer| vec![(Found { socket: "/run/x/1.sock".into(), owner: 0, pid: 1 }, answer)];
+        let of = |answer| {
+            vec![(Found { socket: "/run/x/1.sock".into(), owner: 0, pid: 1, by_root: true }, answer)]
+        };
         let told = nobody(None, &of(Answer::Silent), &seen);
         assert_eq!(told, "/run/x/1.sock does not answer: the hub is stopped, or very busy");
         assert!(nobody(None, &of(Answer::Denied), &seen).ends_with("try sudo pcaphub top"));

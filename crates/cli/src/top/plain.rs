@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     fn hub(owner: u32) -> Found {
-        Found { socket: "/run/x/4711.sock".into(), owner, pid: 4711 }
+        Found { socket: "/run/x/4711.sock".into(), owner, pid: 4711, by_root: false }
     }
 
     #[test]

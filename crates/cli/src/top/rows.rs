@@ -154,6 +154,11 @@ impl Row {
         }
     }
 
+    /// That of all who have left, which has no rate: what they got was counted before.
+    pub(super) fn of_departed(departed: &SubscriberReport) -> Self {
+        Row { kind: Kind::Sink, name: "departed".into(), ..Row::of_client(departed) }
+    }
+
     /// A sink's, from those of its clients, and what is left of these: what is no listener is its own only
     /// subscriber. `idle` is how fast nobody goes.
     pub(super) fn of_sink(sink: &SinkReport, mut clients: Vec<Row>, idle: Option<Rate>) -> (Self, Vec<Row>) {
@@ -166,7 +171,7 @@ impl Row {
                 rate: together(&clients).or(idle),
                 waiting: sum(clients.iter().map(|row| row.waiting)),
                 lost: sum(clients.iter().map(|row| row.lost)),
-                note: clients_at(sink, clients.len()),
+                note: if sink.listener { clients_at(sink, clients.len()) } else { String::new() },
                 mood: clients.iter().map(|row| row.mood).max().unwrap_or(Mood::Fine),
                 name,
             },
@@ -210,6 +215,8 @@ fn with_fault(sink: &SinkReport, row: Row) -> Row {
             (format!("failed: {}", escaped(why, LONGEST)), Mood::Bad)
         }
         (None, Some(why)) => (format!("away: {}", escaped(why, LONGEST)), Mood::Odd),
+        (None, None) if sink.leaving => ("ending".into(), Mood::Odd),
+        (None, None) if sink.waiting => ("waiting".into(), Mood::Fine),
         (None, None) => return row,
     };
     let is_over = sink.failed.is_some();
@@ -220,9 +227,9 @@ fn with_fault(sink: &SinkReport, row: Row) -> Row {
 /// How it goes with a source, in words.
 fn state(source: &SourceReport) -> (String, Mood) {
     let (state, mood) = match source {
+        SourceReport { removed: true, .. } => ("taken away by reloads".into(), Mood::Fine),
         SourceReport { failed: Some(why), .. } => (format!("failed: {}", escaped(why, LONGEST)), Mood::Bad),
         SourceReport { away: Some(why), .. } => (format!("away: {}", escaped(why, LONGEST)), Mood::Odd),
-        SourceReport { removed: true, .. } => ("taken away by reloads".into(), Mood::Fine),
         SourceReport { ended: true, .. } => ("ended".into(), Mood::Fine),
         SourceReport { open: 0, .. } => ("waiting".into(), Mood::Fine),
         SourceReport { open: 1, .. } => ("open".into(), Mood::Fine),

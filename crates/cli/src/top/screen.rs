@@ -84,17 +84,23 @@ fn title(hub: &Watched, (place, of): (usize, usize), width: u16, totals: &Totals
     }
     let lost = match totals.lost.as_slice() {
         [] => Line::from("lost  0"),
-        lost => Line::from(format!("lost  {}", lost.join(", "))).fg(Color::Red).bold(),
+        lost => {
+            let text = format!("lost  {}", lost.join(", "));
+            Line::from(fitted(&text, usize::from(width))).fg(Color::Red).bold()
+        }
     };
     let held = if totals.held > 0 { format!(", {} held", count(totals.held)) } else { String::new() };
     let queued = if totals.queued > 0 { format!(", {} queued", count(totals.queued)) } else { String::new() };
     vec![
         Line::from(first),
         Line::from(format!("in    {}  {} packets{held}", speed(totals.taken), count(totals.decoded))),
-        Line::from(format!(
-            "out   {}  {} {subscribers}{queued}",
-            speed(totals.given),
-            count(totals.delivered)
+        Line::from(fitted(
+            &format!(
+                "out   {}  {} packets{queued}, {subscribers}",
+                speed(totals.given),
+                count(totals.delivered)
+            ),
+            usize::from(width),
         )),
         lost,
     ]
@@ -278,7 +284,7 @@ mod tests {
         let expected = [
             "pcaphub serve  process 4711, 12 s                                                         hub 1 of 2",
             "in       2,000 packets/s  1.60 Mbit/s  5,000 packets",
-            "out      3,000 packets/s  2.78 Mbit/s  7,500 to 3 subscribers, 40 queued",
+            "out      3,000 packets/s  2.78 Mbit/s  7,500 packets, 40 queued, to 3 subscribers",
             "lost  1,200 lag",
             "SOURCES                     packets      /s  bit/s    held    lost",
             "eth0                          5,000   2,000 1.60 M       0       0 open",
@@ -332,7 +338,7 @@ mod tests {
         let mut now = status(14.0, 6_000);
         now.verb = "run  process 1, 3 h 12 min".into();
         now.config = Some("/etc/pcaphub/pcaphub.toml".repeat(9));
-        let found = Found { socket: "/tmp/x/7.sock".into(), owner: 4_000_000_000, pid: 7 };
+        let found = Found { socket: "/tmp/x/7.sock".into(), owner: 4_000_000_000, pid: 7, by_root: false };
         view.take(vec![(found, Answer::Status(Box::new(now)))]);
         let first = drawn(&mut view, 80, 24).remove(0);
         assert!(

@@ -104,11 +104,14 @@ impl View {
             let known = self.hubs.iter_mut().find(|hub| hub.found == found);
             match (known, answer) {
                 (Some(hub), Answer::Status(status)) => hub.saw(status),
-                (Some(hub), Answer::Silent) if matches!(hub.state, State::Silent(_)) => {}
-                (Some(hub), Answer::Silent) => hub.state = State::Silent(Instant::now()),
-                (Some(hub), Answer::Gone | Answer::Denied | Answer::Foreign) => hub.state = State::Ended,
+                (Some(hub), Answer::Silent | Answer::TooMuch | Answer::Foreign)
+                    if matches!(hub.state, State::Silent(_)) => {}
+                (Some(hub), Answer::Silent | Answer::TooMuch | Answer::Foreign) => {
+                    hub.state = State::Silent(Instant::now());
+                }
+                (Some(hub), Answer::Gone | Answer::Denied) => hub.state = State::Ended,
                 (None, Answer::Status(status)) => self.hubs.push(Watched::new(found, status)),
-                (None, Answer::Silent) => self.hubs.push(Watched::unheard(found)),
+                (None, Answer::Silent | Answer::TooMuch) => self.hubs.push(Watched::unheard(found)),
                 (None, _) => {}
             }
         }
@@ -181,7 +184,7 @@ pub(super) mod tests {
     use super::*;
 
     fn at(socket: &str) -> Found {
-        Found { socket: socket.into(), owner: rustix::process::geteuid().as_raw(), pid: 4711 }
+        Found { socket: socket.into(), owner: rustix::process::geteuid().as_raw(), pid: 4711, by_root: false }
     }
 
     fn answer(socket: &str, uptime: f64, packets: u64) -> (Found, Answer) {

@@ -447,6 +447,47 @@ fn a_sink_that_has_all_that_it_was_to_have_stays_as_it_is() {
 }
 
 #[test]
+fn what_waits_for_another_to_let_go_still_starts_after_another_reload() {
+    let folder = folder();
+    let (producer, recordings) = (Producer::new(), folder.path().join("rec"));
+    let recorded = |packets: u32| {
+        source(&producer)
+            + &format!("[[sink]]\nendpoint = \"{}/\"\npackets = {packets}\n", recordings.display())
+    };
+    let client_that_stalls = "[[sink]]\nendpoint = \"tcp-listen://127.0.0.1:0\"\nname = \"other\"\n";
+    // In quick succession: what each reload replaces may still be there at the next.
+    let mut site = Site::new(folder, &recorded(1_000_000), 0);
+    let mut sending = producer.accept();
+    sending.write_all(&header(1)).unwrap();
+    let mut number = 0;
+    for round in 0..12 {
+        let more = if round % 2 == 0 { client_that_stalls } else { "" };
+        site.change(&(recorded(1_000 + round / 3) + more));
+        number += 1;
+        let packet = packets(1, number, 1_700_000_000_000_000, 10).pop().unwrap();
+        sending.write_all(&record(&packet)).unwrap();
+    }
+    wait_until("one recorder is left, and runs", || {
+        let counts = site.hub.counts();
+        let sinks = counts["sinks"].as_array().unwrap();
+        sinks.len() == 1 && sinks[0].get("waiting").is_none() && sinks[0].get("leaving").is_none()
+    });
+    wait_until("all are written", || {
+        let counts = site.hub.counts();
+        let queued: u64 =
+            counts["subscribers"].as_array().unwrap().iter().map(|one| one["queued"].as_u64().unwrap()).sum();
+        counts["sources"][0]["forwarded"] == number && queued == 0
+    });
+    let (status, counts) = site.hub.stop();
+    assert!(status.success(), "{counts}");
+    if has("capinfos") {
+        let entries = std::fs::read_dir(&recordings).unwrap().map(|entry| entry.unwrap().path());
+        let count: u64 = entries.map(|path| count_with_capinfos(&path).unwrap()).sum();
+        assert_eq!(count, u64::from(number));
+    }
+}
+
+#[test]
 fn a_sink_whose_new_form_cannot_be_opened_is_told_to_have_failed() {
     let folder = folder();
     let recordings = folder.path().join("rec");

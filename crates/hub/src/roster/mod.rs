@@ -108,7 +108,8 @@ impl Roster {
             |source: &AtWork| RunningSource { controls: source.controls.clone(), failed: source.failed };
         let sink = |sink: &Delivering| RunningSink {
             controls: sink.controls.clone(),
-            ended: sink.ended,
+            // One that waits has its place to itself already.
+            ended: sink.ended && !self.waits(sink.number),
             failed: sink.failed,
         };
         Running {

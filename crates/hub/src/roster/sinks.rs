@@ -10,6 +10,7 @@ use super::Roster;
 use crate::access::Access;
 use crate::controls::Controls;
 use crate::defaults::{FeedKey, OnSlowRule};
+use crate::endpoint::Scheme;
 use crate::event::Event;
 use crate::feeds::FeedId;
 use crate::opening::{Opened, Slot};
@@ -18,6 +19,7 @@ use crate::plan::{Plan, SinkSpec};
 use crate::private::{Present, Replay};
 use crate::shutdown::{Phase, Trigger};
 use crate::sink::{self, Sink};
+use crate::stats::SinkReport;
 
 /// A sink that runs.
 pub(super) struct Delivering {
@@ -35,8 +37,8 @@ pub(super) struct Delivering {
 pub(super) struct Waiting {
     /// When this one has let go.
     before: u64,
-    /// Which of the plan it is.
-    index: usize,
+    /// Its own number.
+    pub(super) number: u64,
     /// Its place in the feed.
     reserved: Option<Subscriber>,
 }
@@ -48,14 +50,21 @@ impl Roster {
         self.filters.send_replace(opened.filters.clone());
         let before = std::mem::take(&mut self.sinks);
         let numbers: Vec<u64> = before.iter().map(|sink| sink.number).collect();
+        let waited = std::mem::take(&mut self.waiting);
+        // Who waits for one that waits itself waits for the same.
+        let holder = |old: u64| waited.iter().find(|one| one.number == old).map_or(old, |one| one.before);
+        let holders: Vec<u64> = numbers.iter().map(|number| holder(*number)).collect();
+        let is_over = |sink: &&Delivering| sink.ended && !is_waiting(&waited, sink.number);
+        let over: Vec<u64> = before.iter().filter(is_over).map(|sink| sink.number).collect();
         let mut before: Vec<Option<Delivering>> = before.into_iter().map(Some).collect();
         self.plan.sinks.clone_from(&opened.plan.sinks);
-        self.waiting.clear();
         let mut stay: Vec<Option<Delivering>> = Vec::new();
         for (spec, kept) in opened.plan.sinks.iter().zip(&opened.changes.sinks) {
             let sink = kept.and_then(|kept| before.get_mut(kept)).and_then(Option::take);
             stay.push(sink.inspect(|sink| sink.adopt(spec)));
         }
+        let stays = |number: u64| stay.iter().flatten().any(|sink| sink.number == number);
+        self.waiting = waited.into_iter().filter(|one| stays(one.number)).collect();
         let on_slow = OnSlowRule::of(&opened.plan);
         self.renew_feeds(&stay, &opened.plan, &on_slow, path);
         for gone in before.into_iter().flatten() {
@@ -73,14 +82,14 @@ impl Roster {
                     match slot {
                         Slot::Now(sink) => self.start_sink(number, spec, sink, feed, None),
                         Slot::After(old) => {
-                            let before = numbers.get(old).copied().unwrap_or(0);
+                            let before = holders.get(old).copied().unwrap_or(0);
                             // What is published until it can start waits for it in the ring.
                             let ring = self.feeds.ring(feed).filter(|_| !self.replay);
                             let reserved = ring.map(|ring| {
                                 Subscriber::join_group(ring, spec.name.clone(), Start::Next, number)
                             });
-                            self.waiting.push(Waiting { before, index, reserved });
-                            self.books.add_sink(number, spec.name.to_string(), Vec::new());
+                            self.waiting.push(Waiting { before, number, reserved });
+                            self.books.add_sink(number, entry(spec));
                             self.not_yet(number, feed)
                         }
                     }
@@ -89,6 +98,7 @@ impl Roster {
             };
             self.sinks.push(sink);
         }
+        self.start_after(|before| over.contains(&before));
         self.retire_feeds(path);
         self.feeds.share_memory();
         self.renew_files();
@@ -125,7 +135,8 @@ impl Roster {
         let Some((ring, key)) = self.feeds.enter(feed, number) else { return delivering };
         let (stop, shutdown) = self.sinks_shutdown.part();
         (delivering.ended, delivering.stop, delivering.controls) = (false, stop, sink.controls());
-        self.books.add_sink(number, spec.name.to_string(), sink.listening());
+        let listening = sink.listening().iter().map(ToString::to_string).collect();
+        self.books.add_sink(number, SinkReport { listening, waiting: false, ..entry(spec) });
         let reserved = Arc::new(Mutex::new(reserved));
         delivering.present.set(self.files(number, &key));
         let context = sink::Context {
@@ -187,8 +198,9 @@ impl Roster {
     /// they are sent away.
     fn dismiss(&mut self, sink: Delivering) {
         sink.stop.advance(Phase::Draining);
-        if sink.ended {
-            self.books.retire_sink(sink.number);
+        match sink.ended {
+            true => self.books.retire_sink(sink.number),
+            false => self.books.dismiss_sink(sink.number),
         }
         self.remove(std::slice::from_ref(&sink.controls));
         let Some(ring) = self.feeds.ring(sink.feed).cloned() else { return };
@@ -207,7 +219,7 @@ impl Roster {
     fn retire_feeds(&mut self, path: &mut Path) {
         let is_wanted = |feed: FeedId| {
             let runs = self.sinks.iter().any(|sink| sink.feed == feed && !sink.ended);
-            let mut waiting = self.waiting.iter().filter_map(|waiting| self.sinks.get(waiting.index));
+            let mut waiting = self.sinks.iter().filter(|sink| is_waiting(&self.waiting, sink.number));
             runs || waiting.any(|sink| sink.feed == feed)
         };
         self.feeds.retire(is_wanted, path);
@@ -241,29 +253,50 @@ impl Roster {
             None => self.books.retire_sink(number),
         }
         self.feeds.leave(number);
-        let ready = |waiting: &Waiting| waiting.before == number;
-        let (ready, waiting): (Vec<_>, _) = self.waiting.drain(..).partition(ready);
+        self.start_after(|before| before == number);
+        self.retire_feeds(path);
+    }
+
+    /// Whether it is to start when another one has let go.
+    pub(super) fn waits(&self, number: u64) -> bool {
+        is_waiting(&self.waiting, number)
+    }
+
+    /// Starts what waited for those.
+    fn start_after(&mut self, gone: impl Fn(u64) -> bool) {
+        let (ready, waiting): (Vec<_>, _) = self.waiting.drain(..).partition(|waiting| gone(waiting.before));
         self.waiting = waiting;
-        for Waiting { index, reserved, .. } in ready {
+        for Waiting { number, reserved, .. } in ready {
+            let Some(index) = self.sinks.iter().position(|sink| sink.number == number) else { continue };
             let (Some(spec), Some(place)) = (self.plan.sinks.get(index).cloned(), self.sinks.get(index))
             else {
                 continue;
             };
-            let (number, feed) = (place.number, place.feed);
+            let feed = place.feed;
             let started = match self.site.open_sink(&spec) {
                 Ok(sink) => self.start_sink(number, &spec, sink, feed, reserved),
                 Err(error) => {
                     self.site.events.emit(Event::SinkFailed { why: &error });
                     self.books.fail_sink(number, error.to_string());
-                    continue;
+                    Delivering { failed: true, ..self.not_yet(number, feed) }
                 }
             };
             if let Some(place) = self.sinks.get_mut(index) {
                 *place = started;
             }
         }
-        self.retire_feeds(path);
     }
+}
+
+fn is_waiting(waiting: &[Waiting], number: u64) -> bool {
+    waiting.iter().any(|waiting| waiting.number == number)
+}
+
+/// What the books say of a sink that is to start.
+fn entry(spec: &SinkSpec) -> SinkReport {
+    let scheme = spec.endpoint.scheme;
+    let listener = matches!(scheme, Scheme::TcpListen | Scheme::TlsListen | Scheme::UnixListen);
+    SinkReport { name: spec.name.to_string(), listener, waiting: true, ..SinkReport::default() }
 }
 
 impl Delivering {

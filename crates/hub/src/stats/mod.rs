@@ -3,7 +3,6 @@
 mod report;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pcaphub_core::feed::{Ring, SubscriberSnapshot};
@@ -71,33 +70,12 @@ struct Shared {
     /// All that were taken away while the hub ran.
     removed: Option<SourceCounts>,
     /// By the numbers that their subscribers have as their group.
-    sinks: BTreeMap<u64, SinkState>,
+    sinks: BTreeMap<u64, SinkReport>,
     rings: Vec<Arc<Ring>>,
     departed: Departed,
     early: u64,
     /// Streams that ever were.
     streams: u64,
-}
-
-/// What is known of a sink beside the counts of its subscribers.
-#[derive(Debug, Default)]
-struct SinkState {
-    name: String,
-    listening: Vec<SocketAddr>,
-    away: Option<String>,
-    failed: Option<String>,
-}
-
-impl SinkState {
-    fn report(&self, number: u64) -> SinkReport {
-        SinkReport {
-            name: self.name.clone(),
-            number,
-            listening: self.listening.iter().map(SocketAddr::to_string).collect(),
-            away: self.away.clone(),
-            failed: self.failed.clone(),
-        }
-    }
 }
 
 /// A stream that is being read, until dropped.
@@ -196,9 +174,16 @@ impl Books {
         change(&mut self.lock().ledger())
     }
 
-    /// A sink runs: its name, and the addresses where it listens, if it does.
-    pub fn add_sink(&self, sink: u64, name: String, listening: Vec<SocketAddr>) {
-        self.lock().sinks.insert(sink, SinkState { name, listening, ..SinkState::default() });
+    /// A sink runs, or waits for another one to let go.
+    pub fn add_sink(&self, sink: u64, entry: SinkReport) {
+        self.lock().sinks.insert(sink, SinkReport { number: sink, ..entry });
+    }
+
+    /// A sink is not wanted any more, and gets what is queued for it.
+    pub fn dismiss_sink(&self, sink: u64) {
+        if let Some(entry) = self.lock().sinks.get_mut(&sink) {
+            entry.leaving = true;
+        }
     }
 
     /// Why a sink is away and will be tried again; `None`: it is there.
@@ -211,7 +196,7 @@ impl Books {
     /// A sink has ended in an error, and is shown with it until it is taken away.
     pub fn fail_sink(&self, sink: u64, why: String) {
         if let Some(state) = self.lock().sinks.get_mut(&sink) {
-            (state.away, state.failed) = (None, Some(why));
+            (state.away, state.failed, state.waiting) = (None, Some(why), false);
             state.listening.clear();
         }
     }
@@ -250,10 +235,17 @@ impl Books {
     pub fn report(&self) -> Report {
         let shared = self.lock();
         let removed = shared.removed.iter();
-        let removed = removed.map(|counts| SourceReport { removed: true, ..SourceReport::from(counts) });
+        // What came late of one that is gone says nothing of all of them.
+        let removed = removed.map(|counts| SourceReport {
+            removed: true,
+            ended: false,
+            away: None,
+            failed: None,
+            ..SourceReport::from(counts)
+        });
         let mut report = Report {
             sources: shared.sources.values().map(SourceReport::from).chain(removed).collect(),
-            sinks: shared.sinks.iter().map(|(number, sink)| sink.report(*number)).collect(),
+            sinks: shared.sinks.values().cloned().collect(),
             subscribers: Vec::new(),
             departed: SubscriberReport::default(),
             clients: 0,

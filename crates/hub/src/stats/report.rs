@@ -50,6 +50,14 @@ pub struct SinkReport {
     /// The addresses where it listens, as `ADDRESS:PORT`; empty where it does not.
     #[serde(deserialize_with = "bounded")]
     pub listening: Vec<String>,
+    /// Whether clients connect to it.
+    pub listener: bool,
+    /// Whether it does not run yet: another one, which it takes the place of, must let go first.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub waiting: bool,
+    /// Whether it was taken away, and is there until what is queued for it is delivered.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub leaving: bool,
     /// Why it is away, while it is and will be tried again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub away: Option<String>,
