@@ -34,8 +34,9 @@ q  Esc         quit
 held, queued   packets on their way
 lost           packets, by reason
 open           that many streams are read
-waiting        not opened, or until a client comes
-away           gone, and tried again";
+waiting        until a client comes, or a sink lets go
+away           gone, and tried again
+ending         delivers what is queued, and goes";
 
 /// Draws it, and says how many rows of the tables are shown.
 pub(super) fn draw(frame: &mut Frame<'_>, view: &mut View) -> usize {

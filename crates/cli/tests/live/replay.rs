@@ -386,3 +386,38 @@ fn tcpreplay_through_a_capture_arrives_as_from_the_file() {
     assert!(arrived.iter().zip(&capture).all(|(arrived, sent)| arrived.octets == sent.octets));
     hub.stop();
 }
+
+#[test]
+fn a_sink_that_waits_for_the_one_before_to_let_go_starts_also_after_another_reload() {
+    let Some(network) = network() else { return };
+    let folder = folder();
+    let base = "stats = \"json\"\n[[source]]\nendpoint = \"demo:\"\nrate = 10000\n";
+    let sink = |pace: &str| format!("{base}[[sink]]\nendpoint = \"if:va\"\npace = \"{pace}\"\n");
+    let more = "[[sink]]\nendpoint = \"tcp-listen://127.0.0.1:0\"\n";
+    let path = file(&folder, "hub.toml", sink("100pps").as_bytes());
+    let words = [env!("CARGO_BIN_EXE_pcaphub"), "run", path.to_str().unwrap()];
+    let mut hub = Hub::spawn(network.a.command(&words), 0);
+    hub.wait_for("source demo");
+    let change = |hub: &mut Hub, text: String| {
+        std::fs::write(&path, text).unwrap();
+        hub.signal(rustix::process::Signal::HUP);
+        hub.wait_for("read again");
+    };
+    wait_until("it sends", || hub.counts()["subscribers"][0]["delivered"].as_u64().is_some_and(|n| n > 10));
+    // The one before has more to send than it may in five seconds.
+    change(&mut hub, sink("900pps"));
+    let sinks = |hub: &mut Hub, what: &str| {
+        let counts = hub.counts();
+        counts["sinks"].as_array().unwrap().iter().filter(|sink| sink[what] == true).count()
+    };
+    assert_eq!((sinks(&mut hub, "leaving"), sinks(&mut hub, "waiting")), (1, 1));
+    change(&mut hub, sink("900pps") + more);
+    assert_eq!((sinks(&mut hub, "leaving"), sinks(&mut hub, "waiting")), (1, 1));
+    // And what takes the place of one that waits, waits for the same.
+    change(&mut hub, sink("800pps"));
+    assert_eq!((sinks(&mut hub, "leaving"), sinks(&mut hub, "waiting")), (1, 1));
+    wait_until("it has started", || sinks(&mut hub, "leaving") + sinks(&mut hub, "waiting") == 0);
+    let sent = |hub: &mut Hub| hub.counts()["subscribers"][0]["delivered"].as_u64().unwrap_or(0);
+    wait_until("it sends, too", || sent(&mut hub) > 100);
+    assert!(hub.stop().0.success());
+}
